@@ -1,0 +1,19 @@
+//! The kernel of arcly.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod close;
+pub mod codec;
+pub mod frame;
+pub mod key;
+pub mod machine;
+pub mod time;
+pub mod track;
+pub mod wire;
+
+pub use close::{CloseReason, Phase};
+pub use codec::{CodecConfig, CodecId, FourCc, TrackKind};
+pub use frame::{FrameFlags, MediaFrame};
+pub use key::{NameError, StreamKey};
+pub use time::{TimeDelta, Timescale, Timestamp};
+pub use track::{MetaValue, Metadata, Track, TrackId, TrackSet};
