@@ -1,0 +1,10 @@
+//! Codec bitstreams: everything a server must know of a format without decoding a picture or a sample.
+//!
+//! Each module turns bytes into values and back (`decode_*`, `encode_*`). All of it is pure: no I/O, no
+//! clock, no global state, no allocation sized by an unchecked field, and nothing that a peer sends can
+//! make it panic. The parameter types themselves live in [`arcly_core::codec`].
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod bits;
+pub mod nal;

@@ -1,0 +1,28 @@
+//! NAL units: framing, emulation prevention, and the canonical form of an access unit.
+//!
+//! | document | section | here |
+//! |---|---|---|
+//! | ITU-T H.264, H.265, H.266 | Annex B byte stream | [`annex_b()`], [`put_annex_b`] |
+//! | | 7.4.1 / 7.4.2 emulation prevention | [`escape()`], [`unescape`] |
+//! | ISO/IEC 14496-15 | 4.3 length-prefixed samples | [`length_prefixed`], [`put_length_prefixed`] |
+//!
+//! Guarantees: linear time, no panic; iteration allocates nothing.
+#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
+
+mod escape;
+mod framing;
+
+pub use escape::{escape, unescape};
+pub use framing::{
+    AnnexB, LengthPrefixed, LengthSize, annex_b, annex_b_to_length_prefixed, check_access_unit_size,
+    length_prefixed, length_prefixed_to_annex_b, put_annex_b, put_length_prefixed,
+};
+
+/// The largest access unit that is accepted: an 8K intra picture fits.
+pub const MAX_ACCESS_UNIT_BYTES: usize = 8 << 20;
+
+/// NAL units of one access unit that are kept; H.264 level 6.2 has at most 200 slices at this picture size.
+pub const MAX_NALS_PER_ACCESS_UNIT: usize = 256;
+
+/// The largest parameter set that is kept.
+pub const MAX_PARAMETER_SET_BYTES: usize = 4 << 10;
