@@ -6,5 +6,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod amf0;
+pub mod amf3;
 pub mod bits;
 pub mod nal;
