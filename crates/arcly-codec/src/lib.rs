@@ -9,4 +9,7 @@
 pub mod amf0;
 pub mod amf3;
 pub mod bits;
+pub mod h264;
 pub mod nal;
+mod rate;
+pub mod sei;

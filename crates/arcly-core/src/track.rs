@@ -181,9 +181,9 @@ pub enum MetaValue {
     /// Milliseconds since 1970, UTC.
     Date(f64),
     /// Named values.
-    Object(Vec<(Arc<str>, MetaValue)>),
+    Object(Vec<(Arc<str>, Self)>),
     /// Values in order.
-    List(Vec<MetaValue>),
+    List(Vec<Self>),
     /// Nothing.
     Null,
 }

@@ -6,12 +6,18 @@
 //! | | 7.4.1 / 7.4.2 emulation prevention | [`escape()`], [`unescape`] |
 //! | ISO/IEC 14496-15 | 4.3 length-prefixed samples | [`length_prefixed`], [`put_length_prefixed`] |
 //!
-//! Guarantees: linear time, no panic; iteration allocates nothing.
+//! Guarantees: linear time, no panic; iteration allocates nothing, and an access unit that is canonical
+//! already is passed on as the same [`Bytes`](bytes::Bytes).
+//!
+//! Tolerated: start codes where lengths belong (some RTMP encoders), when the lengths do not add up.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
+mod access_unit;
 mod escape;
 mod framing;
 
+pub use access_unit::{AccessUnit, Framing, NalCounts};
+pub(crate) use access_unit::{NalUse, assemble, assemble_units, check_parameter_set, store_parameter_set};
 pub use escape::{escape, unescape};
 pub use framing::{
     AnnexB, LengthPrefixed, LengthSize, annex_b, annex_b_to_length_prefixed, check_access_unit_size,
