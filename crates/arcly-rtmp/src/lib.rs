@@ -1,0 +1,5 @@
+//! RTMP.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod wire;
