@@ -21,13 +21,21 @@ impl Aggregate {
     /// Reads the body of `message`, whatever its type says.
     #[must_use]
     pub fn new(message: &Message) -> Self {
-        Self { stream_id: message.stream_id, base: message.timestamp, first: None, rest: message.payload.clone() }
+        Self {
+            stream_id: message.stream_id,
+            base: message.timestamp,
+            first: None,
+            rest: message.payload.clone(),
+        }
     }
 
     fn decode_next(&mut self) -> DecodeResult<Message> {
         let mut r = Reader::new(&self.rest);
         let kind = MessageType::from_id(r.u8("aggregate: message type")?);
-        if !matches!(kind, MessageType::Audio | MessageType::Video | MessageType::DataAmf0 | MessageType::DataAmf3) {
+        if !matches!(
+            kind,
+            MessageType::Audio | MessageType::Video | MessageType::DataAmf0 | MessageType::DataAmf3
+        ) {
             return Err(r.malformed("aggregate: message type"));
         }
         let length = r.u24("aggregate: message length")?;
@@ -90,7 +98,8 @@ mod tests {
 
     #[test]
     fn times_are_relative_to_the_first() {
-        let body = [sub(9, 0x0100_0000, b"key"), sub(8, 0x0100_0017, b"a"), sub(8, 0x00FF_FFF6, b"")].concat();
+        let body =
+            [sub(9, 0x0100_0000, b"key"), sub(8, 0x0100_0017, b"a"), sub(8, 0x00FF_FFF6, b"")].concat();
         let got: Vec<_> = aggregate(body).into_iter().map(|m| m.unwrap()).collect();
         let got: Vec<_> = got.iter().map(|m| (m.kind, m.timestamp, m.stream_id, &m.payload[..])).collect();
         assert_eq!(

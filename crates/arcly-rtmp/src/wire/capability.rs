@@ -81,9 +81,10 @@ impl CodecMap {
         if name == "*" {
             self.any |= caps;
         } else if let Ok(fourcc) = <[u8; 4]>::try_from(name.as_bytes()) {
+            let room = self.entries.len() < MAX_FOURCCS;
             match self.entries.iter_mut().find(|(known, _)| known.0 == fourcc) {
                 Some((_, known)) => *known |= caps,
-                None if self.entries.len() < MAX_FOURCCS => self.entries.push((FourCc(fourcc), caps)),
+                None if room => self.entries.push((FourCc(fourcc), caps)),
                 None => {}
             }
         }
@@ -99,13 +100,18 @@ impl CodecMap {
     fn encode(&self) -> Option<Value> {
         let any = (!self.any.is_empty()).then(|| (Arc::from("*"), self.any));
         let entries = self.entries.iter().map(|(fourcc, caps)| (Arc::from(name(*fourcc).as_str()), *caps));
-        let map: Object = any.into_iter().chain(entries).map(|(name, caps)| (name, u32::from(caps.bits()))).collect();
+        let map: Object =
+            any.into_iter().chain(entries).map(|(name, caps)| (name, u32::from(caps.bits()))).collect();
         (!map.0.is_empty()).then_some(Value::Object(map))
     }
 }
 
 /// A bit field that AMF carries as a double; anything that is not a small number is no bits.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and NaN becomes 0"
+)]
 fn low_bits(number: f64) -> u8 {
     (number as u32 & 0xFF) as u8
 }
@@ -175,7 +181,8 @@ mod tests {
             let values = names.iter().map(|&n| Value::from(n)).collect::<Vec<_>>();
             Object::new().with("fourCcList", Value::StrictArray(values))
         };
-        let map = |name: &str, bits: f64| Object::new().with("videoFourCcInfoMap", Object::new().with(name, bits));
+        let map =
+            |name: &str, bits: f64| Object::new().with("videoFourCcInfoMap", Object::new().with(name, bits));
         let cases: &[(Object, &[u8; 4], bool)] = &[
             (Object::new(), b"hvc1", false),
             (list(&["av01", "hvc1"]), b"hvc1", true),
@@ -196,8 +203,14 @@ mod tests {
     #[test]
     fn round_trip() {
         let ours = Capabilities {
-            video: CodecMap::of(&[FourCc(*b"hvc1"), FourCc(*b"av01")], CodecCaps::DECODE | CodecCaps::FORWARD),
-            audio: CodecMap::of(&[FourCc(*b"Opus"), FourCc(*b".mp3")], CodecCaps::DECODE | CodecCaps::FORWARD),
+            video: CodecMap::of(
+                &[FourCc(*b"hvc1"), FourCc(*b"av01")],
+                CodecCaps::DECODE | CodecCaps::FORWARD,
+            ),
+            audio: CodecMap::of(
+                &[FourCc(*b"Opus"), FourCc(*b".mp3")],
+                CodecCaps::DECODE | CodecCaps::FORWARD,
+            ),
             extensions: CapsEx::RECONNECT | CapsEx::MODEX,
         };
         let mut object = Object::new();

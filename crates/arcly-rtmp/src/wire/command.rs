@@ -38,9 +38,8 @@ impl Invoke {
     /// The values are malformed or over a limit, or the first is not a name.
     pub fn decode(kind: MessageType, payload: &[u8]) -> DecodeResult<Self> {
         let mut values = amf0::decode_all(amf_body(kind, payload))?.into_iter();
-        let name = match values.next() {
-            Some(Value::String(name)) => name,
-            _ => return Err(DecodeError::Malformed { what: "command name", offset: 0 }),
+        let Some(Value::String(name)) = values.next() else {
+            return Err(DecodeError::Malformed { what: "command name", offset: 0 });
         };
         let transaction = values.next().and_then(|v| v.as_number()).unwrap_or_default();
         let object = values.next().unwrap_or(Value::Null);
@@ -265,7 +264,11 @@ impl Request {
 }
 
 /// A message stream id that AMF carries as a double; what is not one becomes 0, the connection itself.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` saturates, and NaN becomes 0"
+)]
 #[must_use]
 pub fn stream_id(number: f64) -> u32 {
     number as u32
@@ -285,13 +288,13 @@ pub struct Status {
 impl Status {
     /// Good news.
     #[must_use]
-    pub fn status(code: &str, description: &str) -> Self {
+    pub fn good(code: &str, description: &str) -> Self {
         Self { level: "status".into(), code: code.into(), description: description.into() }
     }
 
     /// Bad news.
     #[must_use]
-    pub fn error(code: &str, description: &str) -> Self {
+    pub fn bad(code: &str, description: &str) -> Self {
         Self { level: "error".into(), code: code.into(), description: description.into() }
     }
 
@@ -395,7 +398,7 @@ impl Response {
 }
 
 fn unexplained() -> Status {
-    Status::error("", "")
+    Status::bad("", "")
 }
 
 #[cfg(test)]
@@ -436,8 +439,12 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let name = || Arc::<str>::from("cam?token=x");
-        let connect =
-            Connect { app: "live".into(), tc_url: "rtmp://h/live".into(), object_encoding: 3.0, ..Connect::default() };
+        let connect = Connect {
+            app: "live".into(),
+            tc_url: "rtmp://h/live".into(),
+            object_encoding: 3.0,
+            ..Connect::default()
+        };
         vec![
             Request::Connect(Box::new(connect)),
             Request::CreateStream,
@@ -466,9 +473,10 @@ mod tests {
     fn requests_round_trip_and_no_prefix_panics() {
         for request in requests() {
             let body = request.encode(4.0).encode();
-            for (kind, payload) in
-                [(MessageType::CommandAmf0, body.clone()), (MessageType::CommandAmf3, [&[0][..], &body].concat())]
-            {
+            for (kind, payload) in [
+                (MessageType::CommandAmf0, body.clone()),
+                (MessageType::CommandAmf3, [&[0][..], &body].concat()),
+            ] {
                 let invoke = Invoke::decode(kind, &payload).unwrap();
                 assert_eq!((Request::decode(&invoke), invoke.transaction), (request.clone(), 4.0));
             }
@@ -480,7 +488,7 @@ mod tests {
 
     #[test]
     fn responses_round_trip() {
-        let status = Status::error("NetStream.Publish.BadName", "no");
+        let status = Status::bad("NetStream.Publish.BadName", "no");
         let cases = [
             Response::Result { transaction: 2.0, properties: Value::Null, value: Value::Number(1.0) },
             Response::Error { transaction: 1.0, status: status.clone() },

@@ -220,7 +220,10 @@ mod tests {
             assert_eq!(ControlMessage::decode(kind, &payload), Ok(Some(message)));
             for end in 0..payload.len() {
                 let got = ControlMessage::decode(kind, &payload[..end]);
-                assert!(matches!(got, Err(DecodeError::Malformed { .. })), "{message:?} cut at {end}: {got:?}");
+                assert!(
+                    matches!(got, Err(DecodeError::Malformed { .. })),
+                    "{message:?} cut at {end}: {got:?}"
+                );
             }
         }
     }
@@ -229,7 +232,10 @@ mod tests {
     fn r06_r08_chunk_sizes() {
         let decode = |size: u32| ControlMessage::decode(MessageType::SetChunkSize, &size.to_be_bytes());
         for bad in [0, 0x8000_0000, 0x8000_1000, u32::MAX] {
-            assert!(matches!(decode(bad), Err(DecodeError::Malformed { what: "chunk size", .. })), "{bad:#x}");
+            assert!(
+                matches!(decode(bad), Err(DecodeError::Malformed { what: "chunk size", .. })),
+                "{bad:#x}"
+            );
         }
         for (size, expect) in
             [(1, 1), (128, 128), (0xFF_FFFF, 0xFF_FFFF), (0x100_0000, 0xFF_FFFF), (0x7FFF_FFFF, 0xFF_FFFF)]

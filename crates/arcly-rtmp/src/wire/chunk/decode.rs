@@ -204,7 +204,9 @@ impl ChunkDecoder {
         let fields = Fields::decode(first >> 6, r)?;
         let mut header = ChunkHeader { csid, known, fields, extended: None, unrepeated: false };
         match fields {
-            Fields::Full { timestamp: time, .. } | Fields::Message { delta: time, .. } | Fields::Delta { delta: time } => {
+            Fields::Full { timestamp: time, .. }
+            | Fields::Message { delta: time, .. }
+            | Fields::Delta { delta: time } => {
                 if time == EXTENDED {
                     header.extended = Some(r.u32("extended timestamp")?);
                 }
@@ -241,7 +243,11 @@ impl ChunkDecoder {
             if stream.length == 0 {
                 return Ok(Some(stream.finish()));
             }
-            at_most(self.partial_messages.saturating_add(1), self.limits.partial_messages, "partial_messages")?;
+            at_most(
+                self.partial_messages.saturating_add(1),
+                self.limits.partial_messages,
+                "partial_messages",
+            )?;
             self.partial_messages = self.partial_messages.saturating_add(1);
             stream.partial = true;
             stream.buffer.reserve(stream.length.min(FIRST_ALLOCATION));

@@ -22,7 +22,8 @@ fn decode(wire: &[u8]) -> DecodeResult<Vec<Message>> {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| u8::try_from(d).unwrap()).collect();
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).map(|d| u8::try_from(d).unwrap()).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
@@ -34,12 +35,13 @@ fn brief(messages: &[Message]) -> Vec<(u8, u32, u32, usize)> {
 #[test]
 fn spec_5_3_2_1_audio_messages() {
     let body = "11".repeat(32);
-    let wire = hex(&format!(
-        "03 0003E8 000020 08 39300000 {body}  83 000014 {body}  C3 {body}  C3 {body}"
-    ));
+    let wire = hex(&format!("03 0003E8 000020 08 39300000 {body}  83 000014 {body}  C3 {body}  C3 {body}"));
     assert_eq!(wire.len(), 44 + 36 + 33 + 33);
     let got = brief(&decode(&wire).unwrap());
-    assert_eq!(got, [(8, 1_000, 12_345, 32), (8, 1_020, 12_345, 32), (8, 1_040, 12_345, 32), (8, 1_060, 12_345, 32)]);
+    assert_eq!(
+        got,
+        [(8, 1_000, 12_345, 32), (8, 1_020, 12_345, 32), (8, 1_040, 12_345, 32), (8, 1_060, 12_345, 32)]
+    );
 }
 
 /// RTMP 1.0, 5.3.2.2, example 2: a video message of 307 bytes in chunks of 128.
@@ -55,7 +57,9 @@ fn spec_5_3_2_2_message_in_three_chunks() {
 
 #[test]
 fn every_form_of_chunk_stream_id() {
-    for (basic, csid) in [("03", 3), ("00 00", 64), ("00 FF", 319), ("01 00 00", 64), ("01 01 00", 65), ("01 FF FF", 65_599)] {
+    for (basic, csid) in
+        [("03", 3), ("00 00", 64), ("00 FF", 319), ("01 00 00", 64), ("01 01 00", 65), ("01 FF FF", 65_599)]
+    {
         let mut decoder = ChunkDecoder::new(ChunkLimits::default());
         let wire = hex(&format!("{basic} 000001 000002 08 01000000 AA BB"));
         let got = decode_all(&mut decoder, &[&wire]).unwrap();
@@ -107,7 +111,8 @@ fn r40_extended_timestamps_in_both_dialects() {
 
 #[test]
 fn extended_deltas_wrap_at_32_bits() {
-    let wire = hex("04 FFFFFF 000001 09 01000000 FFFFFFF0 AA  84 000010 BB  84 FFFFFF 01000000 CC  C4 01000000 DD");
+    let wire =
+        hex("04 FFFFFF 000001 09 01000000 FFFFFFF0 AA  84 000010 BB  84 FFFFFF 01000000 CC  C4 01000000 DD");
     let times: Vec<_> = decode(&wire).unwrap().iter().map(|m| m.timestamp).collect();
     assert_eq!(times, [0xFFFF_FFF0, 0, 0x0100_0000, 0x0200_0000]);
 }
@@ -151,7 +156,9 @@ fn limits_hold_at_n_and_not_at_n_plus_one() {
     let wire: Vec<u8> = (3..12).flat_map(open).collect();
     assert_eq!(decode(&wire), Err(DecodeError::LimitExceeded { what: "partial_messages", limit: 8 }));
 
-    let used = |n: u8| (0..n).flat_map(|i| hex(&format!("00 {i:02X} 000000 000000 09 01000000"))).collect::<Vec<_>>();
+    let used = |n: u8| {
+        (0..n).flat_map(|i| hex(&format!("00 {i:02X} 000000 000000 09 01000000"))).collect::<Vec<_>>()
+    };
     assert_eq!(decode(&used(64)).map(|m| m.len()), Ok(64));
     assert_eq!(decode(&used(65)), Err(DecodeError::LimitExceeded { what: "chunk_streams", limit: 64 }));
 

@@ -43,7 +43,9 @@ impl Incoming {
 
 fn check_version(input: &[u8], received: usize, what: &'static str) -> DecodeResult<()> {
     match input.first() {
-        Some(&version) if received == 0 && version != VERSION => Err(DecodeError::Malformed { what, offset: 0 }),
+        Some(&version) if received == 0 && version != VERSION => {
+            Err(DecodeError::Malformed { what, offset: 0 })
+        }
         _ => Ok(()),
     }
 }
@@ -148,7 +150,9 @@ impl ClientHandshake {
             }
             let s1 = self.incoming.packet(1);
             match digest::find(&s1, Role::Server) {
-                Some((_, server_digest)) => digest::sign_answer(&mut self.answer, &server_digest, Role::Player),
+                Some((_, server_digest)) => {
+                    digest::sign_answer(&mut self.answer, &server_digest, Role::Player)
+                }
                 None => self.answer = s1,
             }
             progress.transmit = Some(Bytes::copy_from_slice(&self.answer));
