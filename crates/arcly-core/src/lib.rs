@@ -9,6 +9,7 @@ pub mod key;
 pub mod machine;
 pub mod media;
 pub mod time;
+pub mod timeline;
 pub mod track;
 pub mod wire;
 
