@@ -2,10 +2,15 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod app;
+pub mod clock;
 pub mod close;
 pub mod codec;
+pub mod derived;
+pub mod error;
 pub mod frame;
 pub mod key;
+pub mod log;
 pub mod machine;
 pub mod media;
 pub mod time;
@@ -13,8 +18,10 @@ pub mod timeline;
 pub mod track;
 pub mod wire;
 
+pub use app::{AppSpec, Takeover};
 pub use close::{CloseReason, Phase};
 pub use codec::{CodecConfig, CodecId, FourCc, TrackKind};
+pub use error::{Result, StreamError};
 pub use frame::{FrameFlags, MediaFrame};
 pub use key::{NameError, StreamKey};
 pub use media::MediaEvent;
