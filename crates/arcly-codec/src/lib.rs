@@ -12,4 +12,5 @@ pub mod bits;
 pub mod h264;
 pub mod nal;
 mod rate;
+pub mod reorder;
 pub mod sei;
