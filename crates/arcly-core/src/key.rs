@@ -167,7 +167,8 @@ mod tests {
         use NameError::*;
         let long = "a".repeat(250);
         let deep = "a/".repeat(255) + "a";
-        let cases: &[(&str, Result<(&str, &str), NameError>)] = &[
+        type Parsed<'a> = Result<(&'a str, &'a str), NameError>;
+        let cases: &[(&str, Parsed<'_>)] = &[
             ("live/cam", Ok(("live", "cam"))),
             ("cam", Ok(("live", "cam"))),
             ("live/site/cam.1_~-", Ok(("live", "site/cam.1_~-"))),

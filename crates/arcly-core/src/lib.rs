@@ -8,6 +8,7 @@ pub mod close;
 pub mod codec;
 pub mod derived;
 pub mod error;
+pub mod contract;
 pub mod frame;
 pub mod key;
 pub mod log;
