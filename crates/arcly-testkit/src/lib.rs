@@ -1,0 +1,24 @@
+//! What the tests of arcly's crates share. Never published, and only ever a development dependency.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`clock`] | time that moves when a test says so |
+//! | [`net`] | byte streams that split and coalesce, datagrams that are lost, doubled and reordered; seeded |
+//! | [`pair`] | two sans-IO machines, joined by two links, driven to quiescence |
+//! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
+//! | [`tools`] | external programs: found, or skipped loudly |
+//! | [`process`] | child processes that end with the test, and the `arcly` binary |
+//! | [`ffprobe`] | packet lists, and what differs between two of them |
+//!
+//! Everything here panics when something is wrong: that is how a test fails.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod clock;
+pub mod ffprobe;
+pub mod media;
+pub mod net;
+pub mod pair;
+pub mod process;
+pub mod rng;
+pub mod tools;
