@@ -58,7 +58,10 @@ fn run_tests(ci: bool, pass_on: &[String]) -> Result {
     let skip_log = root().join("target/skipped-tests.txt");
     remove(&skip_log)?;
 
-    let mut command = cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let mut command = cargo(&["test", "--no-fail-fast"]);
+    if !pass_on.iter().any(|arg| arg == "-p" || arg == "--package") {
+        command.arg("--workspace");
+    }
     command.args(pass_on).envs(found.env).env(SKIP_LOG, &skip_log);
     if ci {
         command.env("CI", "true");
