@@ -6,11 +6,18 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod aac;
+pub mod ac3;
 pub mod amf0;
 pub mod amf3;
 pub mod bits;
+pub mod esds;
+pub mod flac;
+pub mod g711;
 pub mod h264;
+pub mod mpeg_audio;
 pub mod nal;
+pub mod opus;
 mod rate;
 pub mod reorder;
 pub mod sei;
