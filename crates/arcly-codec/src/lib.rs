@@ -15,6 +15,7 @@ pub mod esds;
 pub mod flac;
 pub mod g711;
 pub mod h264;
+pub mod h265;
 pub mod mpeg_audio;
 pub mod nal;
 pub mod opus;

@@ -1,4 +1,5 @@
 //! H.264 against real streams, ffprobe's view of them, and hostile parameter sets.
+#![allow(clippy::unwrap_used, reason = "in a test that is an assertion")]
 
 mod support;
 

@@ -8,7 +8,9 @@ use super::slice::SliceStart;
 use super::{
     MAX_PPS, MAX_SPS, MAX_SPS_EXT, PictureOrder, Pps, SliceHeader, Sps, nal_ref_idc, nal_type, nal_unit_type,
 };
-use crate::nal::{AccessUnit, Framing, NalCounts, NalUse, assemble, assemble_units, store_parameter_set};
+use crate::nal::{
+    AccessUnit, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units, store_parameter_set,
+};
 use crate::sei::{self, RecoveryPoint};
 
 /// Brings the access units of one track into canonical form and follows its parameter sets.
@@ -23,11 +25,10 @@ pub struct Parser {
     config_changed: bool,
 }
 
-/// Which pictures a reader may start at, learnt from the pictures so far.
+/// Which pictures a reader may start at.
 #[derive(Clone, Copy, Debug, Default)]
 struct JoinPoints {
-    idr_seen: bool,
-    recovery_points_since_idr: u32,
+    refresh: RefreshHistory,
     /// Picture order of the last keyframe that was no IDR: what comes before it in output order leans on
     /// pictures before it in decoding order.
     open: Option<i32>,
@@ -211,30 +212,21 @@ impl Parser {
 impl JoinPoints {
     fn flags(&mut self, picture: &Picture) -> FrameFlags {
         if picture.idr {
-            *self = Self { idr_seen: true, ..Self::default() };
+            self.refresh.full();
+            self.open = None;
             return FrameFlags::KEYFRAME;
         }
-        if self.is_recovery_keyframe(picture) {
+        // Cameras that send neither IDR nor recovery points still send intra pictures.
+        let join = match picture.recovery {
+            Some(point) => self.refresh.recovery_point(point),
+            None => picture.all_intra && self.refresh.is_empty(),
+        };
+        if join {
             self.open = picture.order;
             return FrameFlags::KEYFRAME;
         }
         let leading = matches!((picture.order, self.open), (Some(order), Some(open)) if order < open);
         if leading { FrameFlags::LEADING } else { FrameFlags::empty() }
-    }
-
-    fn is_recovery_keyframe(&mut self, picture: &Picture) -> bool {
-        match picture.recovery {
-            // An open GOP: everything from here on in output order is right.
-            Some(RecoveryPoint { count: 0, .. }) => true,
-            // A gradual refresh leaves artefacts for its duration, so it only counts where IDR pictures do not
-            // come (again): the second one in a row says so.
-            Some(_) => {
-                self.recovery_points_since_idr = self.recovery_points_since_idr.saturating_add(1);
-                !self.idr_seen || self.recovery_points_since_idr > 1
-            }
-            // Cameras that send neither IDR nor recovery points still send intra pictures.
-            None => !self.idr_seen && self.recovery_points_since_idr == 0 && picture.all_intra,
-        }
     }
 }
 

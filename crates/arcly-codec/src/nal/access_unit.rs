@@ -43,8 +43,8 @@ pub struct AccessUnit {
     pub payload: Bytes,
     /// `KEYFRAME`, `DISPOSABLE`, `LEADING`, and `CORRUPT` when slices had to be dropped.
     pub flags: FrameFlags,
-    /// In-band parameter sets differ from those known; the parser's configuration is a new one, for this
-    /// picture and what follows.
+    /// In-band parameter sets or HDR metadata differ from those known; the parser's configuration is a new
+    /// one, for this picture and what follows.
     pub config_changed: bool,
     /// Picture order count, where the headers allow to know it.
     pub picture_order: Option<i32>,

@@ -15,6 +15,7 @@
 mod access_unit;
 mod escape;
 mod framing;
+mod refresh;
 
 pub use access_unit::{AccessUnit, Framing, NalCounts};
 pub(crate) use access_unit::{NalUse, assemble, assemble_units, check_parameter_set, store_parameter_set};
@@ -23,6 +24,7 @@ pub use framing::{
     AnnexB, LengthPrefixed, LengthSize, annex_b, annex_b_to_length_prefixed, check_access_unit_size,
     length_prefixed, length_prefixed_to_annex_b, put_annex_b, put_length_prefixed,
 };
+pub(crate) use refresh::RefreshHistory;
 
 /// The largest access unit that is accepted: an 8K intra picture fits.
 pub const MAX_ACCESS_UNIT_BYTES: usize = 8 << 20;

@@ -1,4 +1,5 @@
 //! Captures: what real encoders put out, and what ffprobe says of it.
+#![allow(clippy::unwrap_used, reason = "in a test that is an assertion")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use std::collections::HashMap;
