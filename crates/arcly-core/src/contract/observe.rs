@@ -1,0 +1,155 @@
+//! What happens in an engine, told to observers and carried on its event bus.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::close::CloseReason;
+use crate::key::StreamKey;
+use crate::log::Skip;
+use crate::registry::ClientInfo;
+use crate::track::TrackSet;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum EngineEvent {
+    /// Somebody was let in as a publisher. Frames follow, or not.
+    StreamPublished {
+        /// The stream.
+        key: StreamKey,
+        /// Who publishes.
+        client: ClientInfo,
+    },
+    /// A stream's tracks came into force, first or anew.
+    TracksChanged {
+        /// The stream.
+        key: StreamKey,
+        /// The tracks.
+        tracks: Arc<TrackSet>,
+    },
+    /// A stream lost its last publisher, and waits for one to come back.
+    StreamUnpublished {
+        /// The stream.
+        key: StreamKey,
+        /// Who published.
+        client: ClientInfo,
+        /// Why it left.
+        reason: CloseReason,
+    },
+    /// A stream is over.
+    StreamEnded {
+        /// The stream.
+        key: StreamKey,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Somebody was let in as a reader.
+    ReaderJoined {
+        /// The stream.
+        key: StreamKey,
+        /// The reader's number.
+        reader: u64,
+        /// Who reads.
+        client: ClientInfo,
+    },
+    /// A reader is gone.
+    ReaderLeft {
+        /// The stream.
+        key: StreamKey,
+        /// The reader's number.
+        reader: u64,
+        /// Who read.
+        client: ClientInfo,
+        /// Why it left.
+        reason: CloseReason,
+    },
+    /// A reader was late and was moved to a keyframe.
+    FramesSkipped {
+        /// The stream.
+        key: StreamKey,
+        /// The reader's number.
+        reader: u64,
+        /// Who reads.
+        client: ClientInfo,
+        /// What it missed, and why.
+        skip: Skip,
+    },
+    /// A protocol session ended: exactly one for each connection that was accepted.
+    SessionClosed {
+        /// The protocol's short name.
+        protocol: &'static str,
+        /// The peer.
+        remote: Option<SocketAddr>,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Somebody who is told what happens, at once and in place: the call is made by the task that it happens in, so that
+/// an observer must return quickly and must not call back into the engine.
+pub trait Observer: Send + Sync {
+    /// Something happened. The default does nothing.
+    fn on_event(&self, event: &EngineEvent) {
+        let _ = event;
+    }
+}
+
+/// Watches nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {}
+
+/// Events kept for a receiver that is busy.
+pub const EVENT_BACKLOG: usize = 1_024;
+
+/// Carries events to any number of tasks. Sending never waits: a receiver that is more than [`EVENT_BACKLOG`] behind
+/// loses the oldest events, and is told how many.
+#[derive(Clone, Debug)]
+pub struct EventBus(broadcast::Sender<EngineEvent>);
+
+impl Default for EventBus {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(EVENT_BACKLOG))
+    }
+}
+
+impl EventBus {
+    /// Hands an event to everybody who has subscribed.
+    pub fn send(&self, event: EngineEvent) {
+        // Nobody listening is the normal case.
+        let _ = self.0.send(event);
+    }
+
+    /// A receiver of everything sent from now on.
+    #[must_use]
+    pub fn subscribe(&self) -> EventReceiver {
+        EventReceiver(self.0.subscribe())
+    }
+}
+
+/// What a receiver gets.
+#[derive(Clone, Debug)]
+pub enum EventItem {
+    /// An event.
+    Event(EngineEvent),
+    /// So many events were lost because the receiver was too slow.
+    Lost(u64),
+}
+
+/// One task's end of the event bus.
+#[derive(Debug)]
+pub struct EventReceiver(broadcast::Receiver<EngineEvent>);
+
+impl EventReceiver {
+    /// The next event, `None` once the engine is gone. Cancel safe.
+    pub async fn next(&mut self) -> Option<EventItem> {
+        match self.0.recv().await {
+            Ok(event) => Some(EventItem::Event(event)),
+            Err(broadcast::error::RecvError::Lagged(lost)) => Some(EventItem::Lost(lost)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}

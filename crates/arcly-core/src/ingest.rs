@@ -1,0 +1,282 @@
+//! Whose frames go into a stream's log, and where on its timeline.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::app::{AppSpec, Takeover};
+use crate::close::CloseReason;
+use crate::codec::TrackKind;
+use crate::frame::{FrameFlags, MediaFrame};
+use crate::log::Writer;
+use crate::publisher::PublisherState;
+use crate::time::{TimeDelta, Timestamp};
+use crate::timeline::Timeline;
+use crate::track::{TrackMask, TrackSet};
+
+/// Publishers that one stream may have, the active one and those that stand by.
+pub const MAX_PUBLISHERS: usize = 8;
+/// Bytes of one access unit.
+pub const MAX_ACCESS_UNIT: usize = 8 << 20;
+
+/// Without video, readers may start once in this time.
+const AUDIO_JOIN_INTERVAL: TimeDelta = TimeDelta::from_millis(1_000);
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Published {
+    /// It is in the log.
+    Logged,
+    /// Its track has not had a keyframe yet, so that nobody could decode it.
+    BeforeKeyframe,
+    /// Another publisher is active; this one stands by.
+    Standby,
+    /// Its track was never announced.
+    UnknownTrack,
+}
+
+struct Session {
+    id: u64,
+    state: Arc<PublisherState>,
+    tracks: TrackSet,
+    /// The tracks are in force in the log.
+    applied: bool,
+    /// There once the session is, or has been, on air.
+    timeline: Option<Timeline>,
+    /// Video tracks that have not had a keyframe since they were announced.
+    awaiting: TrackMask,
+    last_frame: Instant,
+}
+
+impl Session {
+    /// True when a session may go on air with this frame: at a keyframe of its first video track, or anywhere
+    /// when it has no video.
+    fn can_begin_with(&self, frame: &MediaFrame) -> bool {
+        match self.tracks.first(TrackKind::Video) {
+            Some(video) => frame.track == video.id && frame.is_keyframe(),
+            None => {
+                self.tracks.get(frame.track).is_some_and(|track| track.kind() == TrackKind::Audio)
+                    || !self.has_audio()
+            }
+        }
+    }
+
+    fn has_audio(&self) -> bool {
+        self.tracks.first(TrackKind::Audio).is_some()
+    }
+}
+
+/// The publishing side of a stream. Locked by publishers and by the engine's upkeep, never by readers.
+pub(crate) struct Ingest {
+    writer: Writer<MediaFrame>,
+    sessions: Vec<Session>,
+    active: Option<u64>,
+    /// In force in the log.
+    tracks: Arc<TrackSet>,
+    /// Where the timeline has got to, and when the frame that brought it there came.
+    end: Option<(Timestamp, Instant)>,
+    last_audio_join: Option<Timestamp>,
+    /// Since when nobody publishes.
+    vacant_since: Instant,
+}
+
+impl Ingest {
+    pub(crate) fn new(writer: Writer<MediaFrame>, now: Instant) -> Self {
+        Self {
+            writer,
+            sessions: Vec::new(),
+            active: None,
+            tracks: Arc::default(),
+            end: None,
+            last_audio_join: None,
+            vacant_since: now,
+        }
+    }
+
+    /// Lets a publisher in, or says why not. Those that it takes the place of are revoked.
+    pub(crate) fn admit(
+        &mut self,
+        app: &AppSpec,
+        now: Instant,
+        id: u64,
+        state: Arc<PublisherState>,
+    ) -> Result<(), CloseReason> {
+        if let Some(reason) = self.writer.log().closed() {
+            return Err(reason);
+        }
+        if app.takeover == Takeover::Standby {
+            if self.sessions.len() >= MAX_PUBLISHERS {
+                return Err(CloseReason::Limit("publishers"));
+            }
+        } else if let Some(incumbent) = self.sessions.first() {
+            let silent = now.saturating_duration_since(incumbent.last_frame) >= app.silence;
+            if app.takeover == Takeover::Reject || (app.takeover == Takeover::WhenSilent && !silent) {
+                return Err(CloseReason::Conflict);
+            }
+            self.revoke_all(CloseReason::Conflict, now);
+        }
+        let tracks = TrackSet::default();
+        self.sessions.push(Session {
+            id,
+            state,
+            tracks,
+            applied: false,
+            timeline: None,
+            awaiting: TrackMask::ALL,
+            last_frame: now,
+        });
+        Ok(())
+    }
+
+    /// A publisher leaves. The stream goes on without it for its grace period.
+    pub(crate) fn release(&mut self, id: u64, now: Instant) {
+        let before = self.sessions.len();
+        self.sessions.retain(|session| session.id != id);
+        if self.active == Some(id) {
+            self.active = None;
+        }
+        if self.sessions.is_empty() && before != 0 {
+            self.vacant_since = now;
+        }
+    }
+
+    pub(crate) fn revoke_all(&mut self, reason: CloseReason, now: Instant) {
+        for session in self.sessions.drain(..) {
+            session.state.revoke(reason);
+        }
+        self.active = None;
+        self.vacant_since = now;
+    }
+
+    /// Ends the log; readers get what is there and then the reason.
+    pub(crate) fn close(&mut self, reason: CloseReason, now: Instant) {
+        self.revoke_all(reason, now);
+        self.writer.close(reason);
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    pub(crate) const fn vacant_since(&self) -> Instant {
+        self.vacant_since
+    }
+
+    /// True once a frame was logged.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// The publisher on air, or the one that waits longest to be.
+    pub(crate) fn publisher(&self) -> Option<&Arc<PublisherState>> {
+        let on_air = self.sessions.iter().find(|session| Some(session.id) == self.active);
+        on_air.or_else(|| self.sessions.first()).map(|session| &session.state)
+    }
+
+    pub(crate) fn publishers(&self) -> impl Iterator<Item = &Arc<PublisherState>> {
+        self.sessions.iter().map(|session| &session.state)
+    }
+
+    /// Announces a session's tracks. They come into force with its next frame in the log.
+    pub(crate) fn set_tracks(&mut self, id: u64, tracks: TrackSet) -> Result<(), CloseReason> {
+        let session = Self::session(&mut self.sessions, id)?;
+        for track in tracks.iter().filter(|track| track.kind() == TrackKind::Video) {
+            if session
+                .tracks
+                .get(track.id)
+                .is_none_or(|old| old.codec != track.codec || old.config != track.config)
+            {
+                session.awaiting.insert(track.id);
+            }
+        }
+        session.tracks = tracks;
+        session.applied = false;
+        Ok(())
+    }
+
+    fn session(sessions: &mut [Session], id: u64) -> Result<&mut Session, CloseReason> {
+        // Whoever was revoked is no longer in the list, and was told why when that happened.
+        sessions.iter_mut().find(|session| session.id == id).ok_or(CloseReason::Conflict)
+    }
+
+    /// Takes a frame of a session. The tracks that came into force with it, if they did, are returned beside.
+    pub(crate) fn publish(
+        &mut self,
+        app: &AppSpec,
+        now: Instant,
+        id: u64,
+        mut frame: MediaFrame,
+    ) -> Result<(Published, Option<Arc<TrackSet>>), CloseReason> {
+        if frame.payload.len() > MAX_ACCESS_UNIT {
+            return Err(CloseReason::Limit("access_unit"));
+        }
+        let on_air = self.active == Some(id) || self.may_go_on_air(app, now, id);
+        let session = Self::session(&mut self.sessions, id)?;
+        session.last_frame = now;
+        if !on_air {
+            return Ok((Published::Standby, None));
+        }
+        let Some(kind) = session.tracks.get(frame.track).map(crate::track::Track::kind) else {
+            return Ok((Published::UnknownTrack, None));
+        };
+        if self.active != Some(id) || session.timeline.is_none() {
+            if !session.can_begin_with(&frame) {
+                return Ok((Published::BeforeKeyframe, None));
+            }
+            session.timeline = Some(Timeline::new(resume_at(self.end, now)));
+            session.awaiting = TrackMask::ALL;
+            session.applied = false;
+            self.active = Some(id);
+        }
+        if kind != TrackKind::Video {
+            frame.flags.insert(FrameFlags::KEYFRAME);
+        }
+        if session.awaiting.contains(frame.track) {
+            if !frame.is_keyframe() {
+                return Ok((Published::BeforeKeyframe, None));
+            }
+            session.awaiting.remove(frame.track);
+        }
+        if let Some(timeline) = &mut session.timeline {
+            timeline.map(now, &mut frame);
+            self.end = timeline.end().map(|end| (end, now));
+        }
+        let changed =
+            !core::mem::replace(&mut session.applied, true) && !self.tracks.same_content(&session.tracks);
+        if changed {
+            let version = self.tracks.version.wrapping_add(1);
+            let mut tracks = session.tracks.clone();
+            tracks.version = version;
+            self.tracks = Arc::new(tracks);
+        }
+        self.log(frame);
+        Ok((Published::Logged, changed.then(|| Arc::clone(&self.tracks))))
+    }
+
+    /// True when the publisher on air has left or fallen silent.
+    fn may_go_on_air(&self, app: &AppSpec, now: Instant, id: u64) -> bool {
+        let on_air = self.sessions.iter().find(|session| Some(session.id) == self.active && session.id != id);
+        on_air.is_none_or(|session| now.saturating_duration_since(session.last_frame) >= app.silence)
+    }
+
+    fn log(&mut self, frame: MediaFrame) {
+        let join = match self.tracks.first(TrackKind::Video) {
+            Some(video) => video.id == frame.track && frame.is_keyframe(),
+            None => self.last_audio_join.is_none_or(|last| (frame.dts - last).abs() >= AUDIO_JOIN_INTERVAL),
+        };
+        if join {
+            self.last_audio_join = Some(frame.dts);
+        }
+        self.writer.append(frame, &self.tracks, join);
+    }
+}
+
+/// Where the first frame of a session lands on a timeline that got to `end`: right behind it, or as much later as
+/// nothing came, so that the stream's clock keeps step with real time.
+fn resume_at(end: Option<(Timestamp, Instant)>, now: Instant) -> Option<Timestamp> {
+    let (end, at) = end?;
+    /// Less than this between two frames is no pause.
+    const PAUSE: Duration = Duration::from_millis(100);
+    let silence = now.saturating_duration_since(at);
+    Some(if silence < PAUSE { end } else { end + TimeDelta::from_duration(silence) })
+}

@@ -1,0 +1,175 @@
+//! The writing end of a stream.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::close::CloseReason;
+use crate::error::{Result, StreamError};
+use crate::frame::MediaFrame;
+use crate::ingest::Published;
+use crate::key::StreamKey;
+use crate::media::MediaEvent;
+use crate::registry::ClientInfo;
+use crate::stream::Stream;
+use crate::track::TrackSet;
+
+/// What is known about a publisher, for the API and for whoever has to end it.
+#[derive(Debug)]
+pub struct PublisherState {
+    /// Who publishes.
+    pub client: ClientInfo,
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when it may.
+    pub expires_at: Option<SystemTime>,
+    pub(crate) frames: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    revoked: OnceLock<CloseReason>,
+    ended: CancellationToken,
+    keyframe: Notify,
+}
+
+impl PublisherState {
+    pub(crate) fn new(client: ClientInfo, expires_at: Option<SystemTime>) -> Self {
+        Self {
+            client,
+            since: SystemTime::now(),
+            expires_at,
+            frames: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            revoked: OnceLock::new(),
+            ended: CancellationToken::new(),
+            keyframe: Notify::new(),
+        }
+    }
+
+    /// Frames that it has sent.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes that it has sent.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Frames that did not go into the log: before the first keyframe, of an unknown track, or on standby.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Takes the right to publish away; the protocol session ends with that reason.
+    pub fn revoke(&self, reason: CloseReason) {
+        let _ = self.revoked.set(reason);
+        self.ended.cancel();
+    }
+
+    pub(crate) fn ask_for_keyframe(&self) {
+        self.keyframe.notify_one();
+    }
+}
+
+/// The right to publish a stream. Dropping it leaves the stream to its grace period.
+///
+/// Publishing never waits: every method but [`revoked`](Self::revoked) and
+/// [`keyframe_requested`](Self::keyframe_requested) returns at once, whatever the readers do.
+#[derive(Debug)]
+pub struct Publisher {
+    stream: Arc<Stream>,
+    id: u64,
+    state: Arc<PublisherState>,
+}
+
+impl Publisher {
+    pub(crate) const fn new(stream: Arc<Stream>, id: u64, state: Arc<PublisherState>) -> Self {
+        Self { stream, id, state }
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn key(&self) -> &StreamKey {
+        self.stream.key()
+    }
+
+    /// The stream.
+    #[must_use]
+    pub const fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// What is known about this publisher.
+    #[must_use]
+    pub const fn state(&self) -> &Arc<PublisherState> {
+        &self.state
+    }
+
+    /// Announces the tracks, or a change of them. They come into force with the next frame.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when the right to publish was taken away.
+    pub fn set_tracks(&mut self, tracks: TrackSet) -> Result<()> {
+        self.stream.set_tracks(self.id, tracks).map_err(|reason| self.closed_by(reason))
+    }
+
+    /// Publishes a frame. Its timestamps may have any origin, jump and run backwards; the stream's own never do.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when the right to publish was taken away, or the frame is larger than
+    /// [`MAX_ACCESS_UNIT`](crate::ingest::MAX_ACCESS_UNIT).
+    pub fn publish(&mut self, frame: MediaFrame) -> Result<Published> {
+        self.state.frames.fetch_add(1, Ordering::Relaxed);
+        self.state.bytes.fetch_add(frame.payload.len() as u64, Ordering::Relaxed);
+        let published = self.stream.publish(self.id, frame).map_err(|reason| self.closed_by(reason))?;
+        if published != Published::Logged {
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(published)
+    }
+
+    /// Takes what a demuxer puts out.
+    ///
+    /// # Errors
+    /// See [`publish`](Self::publish).
+    pub fn handle(&mut self, event: MediaEvent) -> Result<()> {
+        match event {
+            MediaEvent::Tracks(tracks) => self.set_tracks(tracks),
+            MediaEvent::Frame(frame) => self.publish(frame).map(drop),
+        }
+    }
+
+    fn closed_by(&self, reason: CloseReason) -> StreamError {
+        StreamError::Closed(self.state.revoked.get().copied().unwrap_or(reason))
+    }
+
+    /// Why the right to publish was taken away, if it was.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.state.revoked.get().copied()
+    }
+
+    /// Completes when the right to publish is taken away. Cancel safe.
+    pub async fn revoked(&self) -> CloseReason {
+        self.state.ended.cancelled().await;
+        self.close_reason().unwrap_or(CloseReason::Shutdown)
+    }
+
+    /// Completes when a reader needs a keyframe; at most twice a second. Cancel safe.
+    pub async fn keyframe_requested(&self) {
+        self.state.keyframe.notified().await;
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.stream.release(self.id, self.close_reason().unwrap_or(CloseReason::PeerClosed));
+    }
+}

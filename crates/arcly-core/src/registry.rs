@@ -1,0 +1,195 @@
+//! The two doors of the engine, as protocols see them: publish and subscribe.
+
+use core::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::auth::Credentials;
+use crate::contract::observe::Observer;
+use crate::error::Result;
+use crate::key::StreamKey;
+use crate::log::{LagPolicy, StartMode};
+use crate::publisher::Publisher;
+use crate::subscriber::Subscription;
+
+/// Who is at the other end, for the log, the API and the events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// The protocol's short name: `rtmp`, `http-flv`, `relay`, `demo`.
+    pub protocol: &'static str,
+    /// The peer's address; `None` for something inside this process.
+    pub remote: Option<SocketAddr>,
+    /// What the peer calls itself (flashVer, User-Agent), as sent; shorten and escape before showing.
+    pub agent: Option<Arc<str>>,
+}
+
+impl ClientInfo {
+    /// A peer on the network.
+    #[must_use]
+    pub const fn new(protocol: &'static str, remote: SocketAddr) -> Self {
+        Self { protocol, remote: Some(remote), agent: None }
+    }
+
+    /// Something inside this process.
+    #[must_use]
+    pub const fn internal(protocol: &'static str) -> Self {
+        Self { protocol, remote: None, agent: None }
+    }
+}
+
+impl fmt::Display for ClientInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.remote {
+            Some(remote) => write!(f, "{}://{remote}", self.protocol),
+            None => f.write_str(self.protocol),
+        }
+    }
+}
+
+/// A wish to publish.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PublishRequest {
+    /// The stream.
+    pub key: StreamKey,
+    /// Who asks.
+    pub client: ClientInfo,
+    /// What they prove it with. `None` is code inside this process, which is trusted.
+    pub credentials: Option<Credentials>,
+}
+
+impl PublishRequest {
+    /// A request by a peer, to be authenticated.
+    #[must_use]
+    pub const fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
+        Self { key, client, credentials: Some(credentials) }
+    }
+
+    /// A request by code inside this process.
+    #[must_use]
+    pub const fn internal(key: StreamKey, protocol: &'static str) -> Self {
+        Self { key, client: ClientInfo::internal(protocol), credentials: None }
+    }
+}
+
+/// A wish to read a stream.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlayRequest {
+    /// The stream.
+    pub key: StreamKey,
+    /// Who asks.
+    pub client: ClientInfo,
+    /// What they prove it with. `None` is code inside this process, which is trusted.
+    pub credentials: Option<Credentials>,
+    /// Where to begin; the application's choice when `None`.
+    pub start: Option<StartMode>,
+    /// When the reader counts as late; the application's choice when `None`.
+    pub lag: Option<LagPolicy>,
+    /// How long to wait for a stream that is not there; the application's choice when `None`.
+    pub wait: Option<Duration>,
+}
+
+impl PlayRequest {
+    /// A request by a peer, to be authenticated.
+    #[must_use]
+    pub const fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
+        Self { key, client, credentials: Some(credentials), start: None, lag: None, wait: None }
+    }
+
+    /// A request by code inside this process.
+    #[must_use]
+    pub const fn internal(key: StreamKey, protocol: &'static str) -> Self {
+        let client = ClientInfo::internal(protocol);
+        Self { key, client, credentials: None, start: None, lag: None, wait: None }
+    }
+
+    /// The same request with a place to begin.
+    #[must_use]
+    pub const fn start(mut self, start: StartMode) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// The same request with a lag policy.
+    #[must_use]
+    pub const fn lag(mut self, lag: LagPolicy) -> Self {
+        self.lag = Some(lag);
+        self
+    }
+
+    /// The same request, waiting that long for a stream that is not there.
+    #[must_use]
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+}
+
+/// Where streams are published.
+#[async_trait]
+pub trait PublishRegistry: Send + Sync {
+    /// Asks to publish. Cancel safe: a dropped call has published nothing.
+    ///
+    /// # Errors
+    /// [`Refused`](crate::StreamError::Refused) with `unauthorized`, `forbidden`, `conflict`, `overloaded` or `shutdown`.
+    async fn publish(&self, request: PublishRequest) -> Result<Publisher>;
+}
+
+/// Where streams are read.
+#[async_trait]
+pub trait PlaybackRegistry: Send + Sync {
+    /// Asks to read, waiting for the stream where the request or its application says so. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Refused`](crate::StreamError::Refused) with `not_found`, `unauthorized`, `forbidden`, `overloaded` or `shutdown`.
+    async fn subscribe(&self, request: PlayRequest) -> Result<Subscription>;
+}
+
+/// Starts a source when somebody wants a stream that is not there.
+pub trait OnDemand: Send + Sync {
+    /// A reader waits for `key`. Must return at once; start a task if there is work to do.
+    fn wanted(&self, key: &StreamKey);
+
+    /// The last reader of `key` has gone.
+    fn unwanted(&self, key: &StreamKey) {
+        let _ = key;
+    }
+}
+
+/// What a protocol server needs of the engine.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct IngestContext {
+    /// Where its publishers go.
+    pub publish: Arc<dyn PublishRegistry>,
+    /// Where its readers come from.
+    pub playback: Arc<dyn PlaybackRegistry>,
+    /// Told about sessions.
+    pub observer: Arc<dyn Observer>,
+    /// Fires when the server should stop accepting, say good-bye to its peers and return.
+    pub shutdown: CancellationToken,
+}
+
+impl fmt::Debug for IngestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IngestContext").finish_non_exhaustive()
+    }
+}
+
+/// A protocol through which streams enter (and mostly leave) the engine.
+#[async_trait]
+pub trait InboundProtocol: Send + Sync {
+    /// The protocol's short name, as in [`ClientInfo::protocol`].
+    fn name(&self) -> &'static str;
+
+    /// Serves until `context.shutdown` fires and the sessions have ended, or the listener fails.
+    ///
+    /// # Errors
+    /// The listener cannot go on. One peer's fault never is an error here.
+    async fn serve(self: Arc<Self>, context: IngestContext) -> Result<()>;
+}

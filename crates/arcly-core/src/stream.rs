@@ -1,0 +1,368 @@
+//! One live stream: its log, its publishers and its readers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::app::AppSpec;
+use crate::clock;
+use crate::close::CloseReason;
+use crate::contract::observe::EngineEvent;
+use crate::derived::{Derived, DerivedLogs, Packetizer};
+use crate::events::Events;
+use crate::frame::MediaFrame;
+use crate::ingest::{Ingest, Published};
+use crate::key::StreamKey;
+use crate::log::{Log, LogUsage};
+use crate::publisher::PublisherState;
+use crate::subscriber::ReaderState;
+use crate::track::TrackSet;
+
+/// Shortest time between two keyframe requests to a publisher.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a stream without publisher and readers is kept.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What a stream is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StreamState {
+    /// Readers wait for a publisher that was never there.
+    Waiting,
+    /// Somebody publishes.
+    Live,
+    /// The publisher left; the stream waits for it to come back.
+    Grace,
+    /// Over. A new publisher starts a new stream of the same name.
+    Ended(CloseReason),
+}
+
+impl StreamState {
+    /// The name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Live => "live",
+            Self::Grace => "grace",
+            Self::Ended(_) => "ended",
+        }
+    }
+}
+
+/// A picture of a stream, for the API and metrics.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamInfo {
+    /// Its name.
+    pub key: StreamKey,
+    /// What it is doing.
+    pub state: StreamState,
+    /// Since when it exists.
+    pub since: SystemTime,
+    /// Who publishes, or stands by to.
+    pub publishers: Vec<Arc<PublisherState>>,
+    /// The tracks in force.
+    pub tracks: Arc<TrackSet>,
+    /// Readers at the moment.
+    pub readers: usize,
+    /// Payload bytes and frames logged.
+    pub bytes_in: u64,
+    /// Frames logged.
+    pub frames_in: u64,
+    /// Bytes handed to readers.
+    pub bytes_out: u64,
+    /// What its log holds.
+    pub log: LogUsage,
+    /// Formats that somebody reads it in.
+    pub formats: usize,
+}
+
+/// One live stream. Made by the engine when somebody publishes it, or waits for it.
+pub struct Stream {
+    key: StreamKey,
+    app: Arc<AppSpec>,
+    since: SystemTime,
+    log: Arc<Log<MediaFrame>>,
+    ingest: Mutex<Ingest>,
+    tracks: ArcSwap<TrackSet>,
+    state: watch::Sender<StreamState>,
+    derived: DerivedLogs,
+    readers: Mutex<HashMap<u64, Arc<ReaderState>>>,
+    keyframe_asked: Mutex<Option<Instant>>,
+    bytes_in: AtomicU64,
+    frames_in: AtomicU64,
+    bytes_out: AtomicU64,
+    events: Arc<Events>,
+}
+
+impl core::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Stream").field("key", &self.key).field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(key: StreamKey, app: Arc<AppSpec>, events: Arc<Events>) -> Arc<Self> {
+        let (log, writer) = Log::new(app.retention);
+        Arc::new(Self {
+            key,
+            since: SystemTime::now(),
+            log,
+            ingest: Mutex::new(Ingest::new(writer, clock::now())),
+            tracks: ArcSwap::default(),
+            state: watch::Sender::new(StreamState::Waiting),
+            derived: DerivedLogs::default(),
+            readers: Mutex::default(),
+            keyframe_asked: Mutex::default(),
+            bytes_in: AtomicU64::new(0),
+            frames_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            app,
+            events,
+        })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn key(&self) -> &StreamKey {
+        &self.key
+    }
+
+    /// The policy it is under.
+    #[must_use]
+    pub const fn app(&self) -> &Arc<AppSpec> {
+        &self.app
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> StreamState {
+        *self.state.borrow()
+    }
+
+    /// Its frames.
+    #[must_use]
+    pub const fn log(&self) -> &Arc<Log<MediaFrame>> {
+        &self.log
+    }
+
+    /// The tracks in force; empty before the first frame.
+    #[must_use]
+    pub fn tracks(&self) -> Arc<TrackSet> {
+        self.tracks.load_full()
+    }
+
+    /// Readers at the moment.
+    #[must_use]
+    pub fn reader_count(&self) -> usize {
+        self.readers.lock().len()
+    }
+
+    /// Its readers.
+    #[must_use]
+    pub fn readers(&self) -> Vec<Arc<ReaderState>> {
+        self.readers.lock().values().cloned().collect()
+    }
+
+    /// A picture of it.
+    #[must_use]
+    pub fn info(&self) -> StreamInfo {
+        let publishers = self.ingest.lock().publishers().cloned().collect();
+        StreamInfo {
+            key: self.key.clone(),
+            state: self.state(),
+            since: self.since,
+            publishers,
+            tracks: self.tracks(),
+            readers: self.reader_count(),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            frames_in: self.frames_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            log: self.log.usage(),
+            formats: self.derived.len(),
+        }
+    }
+
+    /// The derived log of a format, shared by all its readers and made for the first. `variant` keeps apart formats
+    /// that one packetiser type makes with different parameters.
+    pub fn derived<P: Packetizer>(
+        self: &Arc<Self>,
+        variant: u64,
+        make: impl FnOnce() -> P,
+    ) -> Arc<Derived<P>> {
+        self.derived.get_or_make(variant, || Derived::new(&self.log, make(), self.app.retention))
+    }
+
+    /// Asks the publisher for a keyframe; at most one request in 500 ms goes through.
+    pub fn request_keyframe(&self) {
+        let now = clock::now();
+        let mut asked = self.keyframe_asked.lock();
+        if asked.is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_INTERVAL) {
+            return;
+        }
+        *asked = Some(now);
+        drop(asked);
+        let publisher = self.ingest.lock().publisher().cloned();
+        if let Some(publisher) = publisher {
+            publisher.ask_for_keyframe();
+        }
+    }
+
+    /// Takes the right to publish from everybody who has it. The stream goes into its grace period.
+    pub fn disconnect_publishers(&self, reason: CloseReason) {
+        let publishers: Vec<_> = self.ingest.lock().publishers().cloned().collect();
+        publishers.iter().for_each(|publisher| publisher.revoke(reason));
+    }
+
+    pub(crate) fn admit(&self, id: u64, state: Arc<PublisherState>) -> Result<(), CloseReason> {
+        let mut ingest = self.ingest.lock();
+        ingest.admit(&self.app, clock::now(), id, state)?;
+        // Sent under the lock, so that the states of a publisher that leaves at once come in order.
+        self.state.send_replace(StreamState::Live);
+        Ok(())
+    }
+
+    pub(crate) fn release(&self, id: u64, reason: CloseReason) {
+        let mut ingest = self.ingest.lock();
+        let Some(client) = ingest.publishers().next().map(|state| state.client.clone()) else { return };
+        ingest.release(id, clock::now());
+        let left = ingest.is_vacant();
+        if left {
+            self.state.send_if_modified(|state| {
+                let live = *state == StreamState::Live;
+                if live {
+                    *state = StreamState::Grace;
+                }
+                live
+            });
+        }
+        drop(ingest);
+        if left {
+            self.events.emit(EngineEvent::StreamUnpublished { key: self.key.clone(), client, reason });
+        }
+    }
+
+    pub(crate) fn set_tracks(&self, id: u64, tracks: TrackSet) -> Result<(), CloseReason> {
+        self.ingest.lock().set_tracks(id, tracks)
+    }
+
+    pub(crate) fn publish(&self, id: u64, frame: MediaFrame) -> Result<Published, CloseReason> {
+        let bytes = frame.payload.len() as u64;
+        let (published, tracks) = self.ingest.lock().publish(&self.app, clock::now(), id, frame)?;
+        if published == Published::Logged {
+            self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+            self.frames_in.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(tracks) = tracks {
+            self.tracks.store(Arc::clone(&tracks));
+            self.events.emit(EngineEvent::TracksChanged { key: self.key.clone(), tracks });
+        }
+        Ok(published)
+    }
+
+    pub(crate) fn add_reader(&self, state: Arc<ReaderState>) -> Result<(), CloseReason> {
+        let mut readers = self.readers.lock();
+        if readers.len() >= self.app.max_readers {
+            return Err(CloseReason::Limit("subscribers"));
+        }
+        readers.insert(state.id, state);
+        Ok(())
+    }
+
+    pub(crate) fn remove_reader(&self, state: &ReaderState) {
+        let removed = self.readers.lock().remove(&state.id).is_some();
+        if removed {
+            self.events.emit(EngineEvent::ReaderLeft {
+                key: self.key.clone(),
+                reader: state.id,
+                client: state.client.clone(),
+                reason: state.close_reason().unwrap_or(CloseReason::PeerClosed),
+            });
+        }
+    }
+
+    pub(crate) fn count_out(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) const fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<StreamState> {
+        self.state.subscribe()
+    }
+
+    /// True when a reader of a stream in this state has something to read, or soon may have.
+    pub(crate) fn is_there(&self) -> bool {
+        matches!(self.state(), StreamState::Live | StreamState::Grace)
+    }
+
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let ended = {
+            let mut ingest = self.ingest.lock();
+            if self.log.closed().is_some() {
+                return;
+            }
+            ingest.close(reason, clock::now());
+            self.state.send_replace(StreamState::Ended(reason))
+        };
+        if ended != StreamState::Waiting {
+            self.events.emit(EngineEvent::StreamEnded { key: self.key.clone(), reason });
+        }
+    }
+
+    /// Ends the stream if its time has come, else says when to look again. `None` when nothing is due.
+    pub(crate) fn maintain(&self, now: Instant, wall: SystemTime) -> Upkeep {
+        self.expire(wall);
+        let mut ingest = self.ingest.lock();
+        if self.log.closed().is_some() {
+            return Upkeep::Remove;
+        }
+        if !ingest.is_vacant() {
+            return Upkeep::Keep;
+        }
+        let readers = self.reader_count() + self.state.receiver_count();
+        let allowed = match (readers, ingest.has_begun()) {
+            (0, _) => self.app.grace.min(IDLE),
+            (_, true) => self.app.grace,
+            // Nobody has published yet; those who wait have their own deadlines.
+            (_, false) => return Upkeep::Keep,
+        };
+        if now.saturating_duration_since(ingest.vacant_since()) < allowed {
+            return Upkeep::Keep;
+        }
+        let reason = CloseReason::PeerClosed;
+        ingest.close(reason, now);
+        let before = self.state.send_replace(StreamState::Ended(reason));
+        drop(ingest);
+        if before != StreamState::Waiting {
+            self.events.emit(EngineEvent::StreamEnded { key: self.key.clone(), reason });
+        }
+        Upkeep::Remove
+    }
+
+    /// Ends whoever's permission has run out.
+    fn expire(&self, wall: SystemTime) {
+        let expired = |at: Option<SystemTime>| at.is_some_and(|at| at <= wall);
+        let publishers: Vec<_> =
+            self.ingest.lock().publishers().filter(|p| expired(p.expires_at)).cloned().collect();
+        publishers.iter().for_each(|publisher| publisher.revoke(CloseReason::Unauthorized));
+        let readers: Vec<_> =
+            self.readers.lock().values().filter(|r| expired(r.expires_at)).cloned().collect();
+        readers.iter().for_each(|reader| reader.end(CloseReason::Unauthorized));
+    }
+}
+
+/// What the engine does with a stream after looking at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upkeep {
+    Keep,
+    Remove,
+}

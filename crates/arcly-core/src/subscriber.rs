@@ -1,0 +1,454 @@
+//! The reading end of a stream.
+
+use core::future::poll_fn;
+use core::ops::ControlFlow;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::close::CloseReason;
+use crate::contract::observe::EngineEvent;
+use crate::derived::{DerivedCursor, Packetizer};
+use crate::error::{Result, StreamError};
+use crate::frame::MediaFrame;
+use crate::key::StreamKey;
+use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode};
+use crate::registry::ClientInfo;
+use crate::sink::FrameSink;
+use crate::stream::Stream;
+use crate::track::{TrackMask, TrackSet};
+
+/// What is known about a reader, for the API and for whoever has to end it.
+#[derive(Debug)]
+pub struct ReaderState {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// What it reads.
+    pub key: StreamKey,
+    /// Who reads.
+    pub client: ClientInfo,
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when it may.
+    pub expires_at: Option<SystemTime>,
+    items: AtomicU64,
+    bytes: AtomicU64,
+    lag: AtomicU64,
+    skips: AtomicU64,
+    skipped: AtomicU64,
+    thinned: AtomicU64,
+    last_skip: parking_lot::Mutex<Option<Skip>>,
+    reason: OnceLock<CloseReason>,
+    ended: CancellationToken,
+}
+
+/// What a reader has had so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReaderStats {
+    /// Frames, or the packets made of them.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Items behind the head when it last read.
+    pub lag_items: u64,
+    /// Times it was moved to a keyframe.
+    pub skips: u64,
+    /// Items it missed that way.
+    pub skipped_items: u64,
+    /// Disposable frames left out because it was late.
+    pub thinned_items: u64,
+    /// The last move.
+    pub last_skip: Option<Skip>,
+}
+
+impl ReaderState {
+    pub(crate) fn new(id: u64, key: StreamKey, client: ClientInfo, expires_at: Option<SystemTime>) -> Self {
+        Self {
+            id,
+            key,
+            client,
+            since: SystemTime::now(),
+            expires_at,
+            items: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            lag: AtomicU64::new(0),
+            skips: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+            thinned: AtomicU64::new(0),
+            last_skip: parking_lot::Mutex::default(),
+            reason: OnceLock::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// What it has had so far.
+    #[must_use]
+    pub fn stats(&self) -> ReaderStats {
+        ReaderStats {
+            items: self.items.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            lag_items: self.lag.load(Ordering::Relaxed),
+            skips: self.skips.load(Ordering::Relaxed),
+            skipped_items: self.skipped.load(Ordering::Relaxed),
+            thinned_items: self.thinned.load(Ordering::Relaxed),
+            last_skip: *self.last_skip.lock(),
+        }
+    }
+
+    /// Ends the reader; its next read fails with that reason. The first reason counts.
+    pub fn end(&self, reason: CloseReason) {
+        let _ = self.reason.set(reason);
+        self.ended.cancel();
+    }
+
+    /// Why it was ended, if it was.
+    #[must_use]
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.reason.get().copied()
+    }
+
+    /// Completes when the reader is ended from outside. Cancel safe.
+    pub async fn ended(&self) -> CloseReason {
+        self.ended.cancelled().await;
+        self.close_reason().unwrap_or(CloseReason::Shutdown)
+    }
+
+    fn count_skip(&self, skip: Skip) {
+        self.skips.fetch_add(1, Ordering::Relaxed);
+        self.skipped.fetch_add(skip.items, Ordering::Relaxed);
+        *self.last_skip.lock() = Some(skip);
+    }
+}
+
+/// The right to read a stream, not yet decided in which form. Dropping it ends the reader.
+#[derive(Debug)]
+pub struct Subscription {
+    stream: Arc<Stream>,
+    state: Arc<ReaderState>,
+    start: StartMode,
+    lag: LagPolicy,
+}
+
+impl Subscription {
+    pub(crate) const fn new(
+        stream: Arc<Stream>,
+        state: Arc<ReaderState>,
+        start: StartMode,
+        lag: LagPolicy,
+    ) -> Self {
+        Self { stream, state, start, lag }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub const fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// The tracks in force; empty before the publisher's first frame.
+    #[must_use]
+    pub fn tracks(&self) -> Arc<TrackSet> {
+        self.stream.tracks()
+    }
+
+    /// What is known about this reader.
+    #[must_use]
+    pub const fn state(&self) -> &Arc<ReaderState> {
+        &self.state
+    }
+
+    /// Changes where to begin.
+    pub const fn set_start(&mut self, start: StartMode) {
+        self.start = start;
+    }
+
+    /// Reads the frames as they are.
+    #[must_use]
+    pub fn into_frames(self) -> Subscriber {
+        let cursor = Cursor::new(Arc::clone(self.stream.log()), self.start, self.lag);
+        Reader::new(self, cursor)
+    }
+
+    /// Reads the frames in a format: its derived log is shared with every other reader of it.
+    #[must_use]
+    pub fn into_derived<P: Packetizer>(self, variant: u64, make: impl FnOnce() -> P) -> DerivedSubscriber<P> {
+        let derived = self.stream.derived(variant, make);
+        let cursor = DerivedCursor::new(derived, self.start, self.lag);
+        Reader::new(self, cursor)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.stream.remove_reader(&self.state);
+    }
+}
+
+/// A walk over a log: what [`Reader`] is built on.
+pub trait Walk: Send {
+    /// What is read.
+    type Item: LogItem;
+    /// See [`Cursor::poll_ready`].
+    fn poll_ready(&mut self, now: Instant, cx: &Context<'_>) -> Poll<()>;
+    /// See [`Cursor::read`].
+    ///
+    /// # Errors
+    /// [`CloseReason::SlowConsumer`].
+    fn read(
+        &mut self,
+        now: Instant,
+        budget: Budget,
+        each: impl FnMut(Read<Self::Item>),
+    ) -> Result<Progress, CloseReason>;
+    /// See [`Cursor::set_tracks`].
+    fn set_tracks(&mut self, tracks: TrackMask);
+    /// See [`Cursor::lag_items`] and [`Cursor::thinned`].
+    fn lag_and_thinned(&self) -> (u64, u64);
+}
+
+impl<T: LogItem> Walk for Cursor<T> {
+    type Item = T;
+    fn poll_ready(&mut self, _now: Instant, cx: &Context<'_>) -> Poll<()> {
+        self.poll_ready(cx)
+    }
+    fn read(
+        &mut self,
+        now: Instant,
+        budget: Budget,
+        each: impl FnMut(Read<T>),
+    ) -> Result<Progress, CloseReason> {
+        self.read(now, budget, each)
+    }
+    fn set_tracks(&mut self, tracks: TrackMask) {
+        self.set_tracks(tracks);
+    }
+    fn lag_and_thinned(&self) -> (u64, u64) {
+        (self.lag_items(), self.thinned())
+    }
+}
+
+impl<P: Packetizer> Walk for DerivedCursor<P> {
+    type Item = P::Item;
+    fn poll_ready(&mut self, now: Instant, cx: &Context<'_>) -> Poll<()> {
+        self.poll_ready(now, cx)
+    }
+    fn read(
+        &mut self,
+        now: Instant,
+        budget: Budget,
+        each: impl FnMut(Read<P::Item>),
+    ) -> Result<Progress, CloseReason> {
+        self.read(now, budget, each)
+    }
+    fn set_tracks(&mut self, tracks: TrackMask) {
+        self.set_tracks(tracks);
+    }
+    fn lag_and_thinned(&self) -> (u64, u64) {
+        (self.cursor().lag_items(), self.cursor().thinned())
+    }
+}
+
+/// A reader of a stream's frames.
+pub type Subscriber = Reader<Cursor<MediaFrame>>;
+/// A reader of a stream in a format.
+pub type DerivedSubscriber<P> = Reader<DerivedCursor<P>>;
+
+/// A reader: a place in a log, and an entry in the stream's list of readers.
+pub struct Reader<W: Walk> {
+    walk: W,
+    subscription: Subscription,
+    /// Read, not yet handed out by [`next`](Self::next).
+    buffered: VecDeque<Read<W::Item>>,
+    ended: Option<CloseReason>,
+}
+
+impl<W: Walk> core::fmt::Debug for Reader<W> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.subscription.fmt(f)
+    }
+}
+
+impl<W: Walk> Reader<W> {
+    const fn new(subscription: Subscription, walk: W) -> Self {
+        Self { walk, subscription, buffered: VecDeque::new(), ended: None }
+    }
+
+    /// The right to read that this reader has.
+    #[must_use]
+    pub const fn subscription(&self) -> &Subscription {
+        &self.subscription
+    }
+
+    /// The place in the log.
+    #[must_use]
+    pub const fn walk(&self) -> &W {
+        &self.walk
+    }
+
+    /// Chooses the tracks to read; see [`Cursor::set_tracks`].
+    pub fn set_tracks(&mut self, tracks: TrackMask) {
+        self.walk.set_tracks(tracks);
+    }
+
+    /// Completes when a read may yield something. Does not notice [`ReaderState::end`]; [`ready`](Self::ready) does.
+    pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.walk.poll_ready(clock::now(), cx)
+    }
+
+    /// Completes when a read may yield something, or the reader was ended. Cancel safe.
+    pub async fn ready(&mut self) {
+        let Self { walk, subscription, .. } = self;
+        let ended = subscription.state.ended.cancelled();
+        tokio::pin!(ended);
+        poll_fn(|cx| {
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            walk.poll_ready(clock::now(), cx)
+        })
+        .await;
+    }
+
+    /// Reads what is there, without waiting, and hands each thing to `each`.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when the reader was ended, or is too slow.
+    pub fn read(&mut self, budget: Budget, mut each: impl FnMut(Read<W::Item>)) -> Result<Progress> {
+        let Self { walk, subscription, .. } = self;
+        let state = &subscription.state;
+        if let Some(reason) = state.close_reason() {
+            return Err(StreamError::Closed(reason));
+        }
+        let (mut items, mut bytes) = (0, 0);
+        let progress = walk.read(clock::now(), budget, |read| {
+            match &read {
+                Read::Item(item) => {
+                    items += 1;
+                    bytes += item.size() as u64;
+                }
+                Read::Skipped(skip) => {
+                    state.count_skip(*skip);
+                    subscription.stream.events().emit(EngineEvent::FramesSkipped {
+                        key: state.key.clone(),
+                        reader: state.id,
+                        client: state.client.clone(),
+                        skip: *skip,
+                    });
+                }
+                Read::Context(_) => {}
+            }
+            each(read);
+        });
+        let (lag, thinned) = walk.lag_and_thinned();
+        state.items.fetch_add(items, Ordering::Relaxed);
+        state.bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.lag.store(lag, Ordering::Relaxed);
+        state.thinned.store(thinned, Ordering::Relaxed);
+        subscription.stream.count_out(bytes);
+        progress.map_err(|reason| {
+            state.end(reason);
+            StreamError::Closed(reason)
+        })
+    }
+
+    /// Waits until there is something, and appends everything that is there to `out`, up to the default
+    /// [`Budget`]. Cancel safe: what was read is in `out`.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when the reader was ended, or is too slow.
+    pub async fn next_batch(&mut self, out: &mut Vec<Read<W::Item>>) -> Result<Progress> {
+        out.extend(self.buffered.drain(..));
+        let before = out.len();
+        loop {
+            let progress = self.read(Budget::default(), |read| out.push(read))?;
+            if out.len() > before || matches!(progress, Progress::Ended(_)) {
+                return Ok(progress);
+            }
+            self.wait(progress).await;
+        }
+    }
+
+    async fn wait(&mut self, progress: Progress) {
+        match progress {
+            Progress::PacedUntil(at) => tokio::select! {
+                () = tokio::time::sleep_until(at.into()) => {}
+                _ = self.subscription.state.ended() => {}
+            },
+            _ => self.ready().await,
+        }
+    }
+
+    /// The next thing, `None` once the stream has ended. Cancel safe.
+    ///
+    /// # Errors
+    /// [`StreamError::Closed`] when the reader was ended, or is too slow.
+    pub async fn next(&mut self) -> Result<Option<Read<W::Item>>> {
+        loop {
+            if let Some(read) = self.buffered.pop_front() {
+                return Ok(Some(read));
+            }
+            if self.ended.is_some() {
+                return Ok(None);
+            }
+            let mut buffered = core::mem::take(&mut self.buffered);
+            let progress = self.read(Budget::default(), |read| buffered.push_back(read));
+            self.buffered = buffered;
+            match progress? {
+                Progress::Ended(reason) => self.ended = Some(reason),
+                progress if self.buffered.is_empty() => self.wait(progress).await,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Subscriber {
+    /// Feeds a sink until the stream ends, the sink fails or `shutdown` fires, and tells the sink why it was.
+    ///
+    /// # Errors
+    /// The sink's error, or [`StreamError::Closed`] when the reader was ended, or is too slow.
+    pub async fn drive_to(
+        mut self,
+        sink: &mut dyn FrameSink,
+        shutdown: &CancellationToken,
+    ) -> Result<CloseReason> {
+        let mut batch = Vec::new();
+        let result = loop {
+            match self.drive_once(&mut batch, sink, shutdown).await {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(reason)) => break Ok(reason),
+                Err(error) => break Err(error),
+            }
+        };
+        let reason = result.as_ref().map_or_else(StreamError::reason, |reason| *reason);
+        self.subscription.state.end(reason);
+        sink.finish(reason).await?;
+        result
+    }
+
+    async fn drive_once(
+        &mut self,
+        batch: &mut Vec<Read<MediaFrame>>,
+        sink: &mut dyn FrameSink,
+        shutdown: &CancellationToken,
+    ) -> Result<ControlFlow<CloseReason>> {
+        let progress = tokio::select! {
+            progress = self.next_batch(batch) => progress?,
+            () = shutdown.cancelled() => return Ok(ControlFlow::Break(CloseReason::Shutdown)),
+        };
+        if !batch.is_empty() {
+            sink.write(batch).await?;
+            batch.clear();
+        }
+        Ok(match progress {
+            Progress::Ended(reason) => ControlFlow::Break(reason),
+            _ => ControlFlow::Continue(()),
+        })
+    }
+}
