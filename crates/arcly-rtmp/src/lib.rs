@@ -1,5 +1,14 @@
-//! RTMP.
+//! RTMP and Enhanced RTMP: sans-IO sessions, a server, a client, a relay.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod config;
+pub mod error;
+pub mod session;
+pub mod url;
 pub mod wire;
+
+pub use config::{Limits, SessionConfig, Timeouts};
+pub use error::SessionError;
+pub use session::{ClientEvent, ClientSession, Intent, ServerEvent, ServerSession, StreamId, Tag, Target};
+pub use url::{RtmpUrl, UrlError};
