@@ -1,4 +1,4 @@
-//! `ci`: every check that the build machine makes, in the order in which they fail fastest.
+//! `ci`: every check that the build machine makes, the quick ones first.
 
 use serde_json::Value;
 
@@ -9,15 +9,21 @@ pub(crate) fn main(args: &[String]) -> Result {
     let mut args = args.to_vec();
     let no_test = flag(&mut args, "--no-test");
     no_more(&args)?;
-    step("fmt", || run(&mut cargo(&["fmt", "--all", "--check"])))?;
-    step("layers", || layers::main(&[]))?;
-    step("tidy", || tidy::main(&[]))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-    step("clippy", || run(&mut cargo(&clippy)))?;
     let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
-    step("rustdoc", || run(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")))?;
-    step("features", features)?;
-    if no_test { Ok(()) } else { step("test", || test::main(&["--ci".to_owned()])) }
+    // A step that fails does not hide what the later ones would say.
+    let mut failed = Vec::new();
+    let mut check = |name, f: &dyn Fn() -> Result| failed.extend(step(name, f).err());
+    check("fmt", &|| run(&mut cargo(&["fmt", "--all", "--check"])));
+    check("layers", &|| layers::main(&[]));
+    check("tidy", &|| tidy::main(&[]));
+    check("clippy", &|| run(&mut cargo(&clippy)));
+    check("rustdoc", &|| run(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings")));
+    check("features", &features);
+    if !no_test {
+        check("test", &|| test::main(&["--ci".to_owned()]));
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\nerror: ")) }
 }
 
 /// Each library crate compiles with no feature, and with each of its features alone.

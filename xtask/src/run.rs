@@ -40,8 +40,9 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 pub(crate) fn step(name: &str, f: impl FnOnce() -> Result) -> Result {
     let start = Instant::now();
     let result = f();
+    let seconds = start.elapsed().as_secs_f64();
     let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-    println!("{verdict:>6}  {name}  {:.1} s", start.elapsed().as_secs_f64());
+    println!("{verdict:>6}  {name}  {seconds:.1} s");
     result.map_err(|e| format!("{name}: {e}"))
 }
 
