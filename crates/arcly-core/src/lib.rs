@@ -13,6 +13,7 @@
 //! | [`codec`], [`track`], [`frame`] | what is carried, as plain data |
 //! | [`log`], [`derived`] | the log, its cursors, and what formats make of it |
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
+//! | [`timeline`], [`qos`] | what is made of a publisher's timestamps, and measured of its tracks |
 //! | [`registry`], [`sink`], [`contract`] | the traits that protocols, sinks and embedders implement or use |
 //! | [`wire`], [`machine`] | what every protocol crate is built from |
 //!
@@ -52,6 +53,7 @@ pub mod log;
 pub mod machine;
 pub mod media;
 pub mod publisher;
+pub mod qos;
 pub mod registry;
 pub mod sink;
 pub mod stream;

@@ -4,9 +4,15 @@
 //! |---|---|---|
 //! | [`auth::StreamAuthenticator`] | who may publish, play, call the API | [`auth::AllowAll`] |
 //! | [`observe::Observer`] | who is told what happens | [`observe::NoObserver`] |
+//! | [`audit::AuditSink`] | where decisions are kept | [`audit::NoAudit`] |
+//! | [`health::HealthCheck`] | whether this server is ready | it is |
+//! | [`storage::StorageBackend`] | where recordings are kept | [`storage::FsStorage`] |
 //!
 //! The traits of the control plane are asynchronous; nothing of them is called per frame. Every
 //! `async fn` here may be cancelled by dropping its future; what that leaves behind is said at the method.
 
+pub mod audit;
 pub mod auth;
+pub mod health;
 pub mod observe;
+pub mod storage;

@@ -153,3 +153,40 @@ impl EventReceiver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ended(stream: u32) -> EngineEvent {
+        EngineEvent::StreamEnded {
+            key: StreamKey::new("live", &stream.to_string()),
+            reason: CloseReason::Shutdown,
+        }
+    }
+
+    fn stream(item: Option<EventItem>) -> Option<String> {
+        match item {
+            Some(EventItem::Event(EngineEvent::StreamEnded { key, .. })) => Some(key.stream().to_owned()),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_receiver_is_told_what_it_lost_and_delays_nobody() {
+        let bus = EventBus::default();
+        bus.send(ended(1_000_000));
+        let (mut slow, mut prompt) = (bus.subscribe(), bus.subscribe());
+        let sent = EVENT_BACKLOG as u32 + 6;
+        for n in 0..sent {
+            bus.send(ended(n));
+            assert_eq!(stream(prompt.next().await), Some(n.to_string()));
+        }
+        assert!(matches!(slow.next().await, Some(EventItem::Lost(6))));
+        for n in 6..sent {
+            assert_eq!(stream(slow.next().await), Some(n.to_string()));
+        }
+        drop(bus);
+        assert!(slow.next().await.is_none());
+    }
+}
