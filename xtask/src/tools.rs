@@ -1,7 +1,8 @@
 //! The external programs that interop tests talk to: where they are, and how they are installed.
 //!
 //! A test finds a program through an environment variable that `cargo xtask test` sets. A variable that is
-//! set already is believed, so that anybody can test against a program of their own.
+//! set already is believed, so that anybody can test against a program of their own; an empty one means that
+//! the program is not there.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -136,7 +137,11 @@ pub(crate) fn main(args: &[String]) -> Result {
 
 impl Tool {
     fn locate(&self) -> Option<PathBuf> {
-        std::env::var_os(self.env).map(PathBuf::from).or_else(self.find)
+        match std::env::var_os(self.env) {
+            Some(path) if path.is_empty() => None,
+            Some(path) => Some(path.into()),
+            None => (self.find)(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! External programs: found, or skipped loudly.
 //!
-//! `cargo xtask test` tells tests in the environment where each program is. A plain `cargo test` finds the
-//! common ones on the `PATH`. A test that needs a program starts with
+//! `cargo xtask test` tells tests in the environment where each program is; an empty variable stands for a
+//! program that is not there. A plain `cargo test` finds the common ones on the `PATH`. A test that needs a program starts with
 //!
 //! ```no_run
 //! use arcly_testkit::need;
@@ -107,7 +107,7 @@ pub fn skipped(reason: &str) {
 
 fn find(variable: &str, program: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
-        return Some(path.into());
+        return Some(path.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty());
     }
     let path = std::env::var_os("PATH").filter(|_| !program.is_empty())?;
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| candidate.is_file())
