@@ -72,9 +72,10 @@ fn av1_delimiters_go_and_the_sequence_header_becomes_the_configuration() {
     );
 
     // As RTP would give it: the last OBU without its size.
-    let obus: Vec<_> = av1::obus(&capture.samples[1].data).map(Result::unwrap).collect();
-    let [frame] = obus[..] else { panic!("one frame") };
-    let bare = [&[frame.raw[0] & !2], frame.payload].concat();
+    let sample = &capture.samples[1].data;
+    let last = av1::obus(sample).last().unwrap().unwrap();
+    let before = &sample[..sample.len() - last.raw.len()];
+    let bare = [before, &[last.raw[0] & !2], last.payload].concat();
     assert_eq!(parser.push(&bare.into()).unwrap().payload, capture.samples[1].data);
 }
 
