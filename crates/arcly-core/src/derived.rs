@@ -214,6 +214,10 @@ impl<P: Packetizer> DerivedCursor<P> {
         &self.cursor
     }
 
+    pub(crate) const fn cursor_mut(&mut self) -> &mut Cursor<P::Item> {
+        &mut self.cursor
+    }
+
     /// The format's packets, to hand further readers to.
     #[must_use]
     pub const fn derived(&self) -> &Arc<Derived<P>> {

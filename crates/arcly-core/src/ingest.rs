@@ -1,7 +1,7 @@
 //! Whose frames go into a stream's log, and where on its timeline.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::app::{AppSpec, Takeover};
 use crate::close::CloseReason;
@@ -73,8 +73,8 @@ pub(crate) struct Ingest {
     active: Option<u64>,
     /// In force in the log.
     tracks: Arc<TrackSet>,
-    /// Where the timeline has got to, and when the frame that brought it there came.
-    end: Option<(Timestamp, Instant)>,
+    /// Where the timeline has got to.
+    end: Option<End>,
     last_audio_join: Option<Timestamp>,
     /// Since when nobody publishes.
     vacant_since: Instant,
@@ -239,7 +239,7 @@ impl Ingest {
         }
         if let Some(timeline) = &mut session.timeline {
             timeline.map(now, &mut frame);
-            self.end = timeline.end().map(|end| (end, now));
+            self.end = timeline.end().map(|end| End { at: end, last_dts: frame.dts, arrived: now });
         }
         let changed =
             !core::mem::replace(&mut session.applied, true) && !self.tracks.same_content(&session.tracks);
@@ -271,12 +271,18 @@ impl Ingest {
     }
 }
 
-/// Where the first frame of a session lands on a timeline that got to `end`: right behind it, or as much later as
+/// Where a timeline has got to: the end of its last frame, and when that frame came.
+#[derive(Clone, Copy)]
+struct End {
+    at: Timestamp,
+    last_dts: Timestamp,
+    arrived: Instant,
+}
+
+/// Where the first frame of a session lands on a timeline that has got to `end`: right behind it, or as much later as
 /// nothing came, so that the stream's clock keeps step with real time.
-fn resume_at(end: Option<(Timestamp, Instant)>, now: Instant) -> Option<Timestamp> {
-    let (end, at) = end?;
-    /// Less than this between two frames is no pause.
-    const PAUSE: Duration = Duration::from_millis(100);
-    let silence = now.saturating_duration_since(at);
-    Some(if silence < PAUSE { end } else { end + TimeDelta::from_duration(silence) })
+fn resume_at(end: Option<End>, now: Instant) -> Option<Timestamp> {
+    end.map(|end| {
+        end.at.max(end.last_dts + TimeDelta::from_duration(now.saturating_duration_since(end.arrived)))
+    })
 }

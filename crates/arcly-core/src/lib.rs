@@ -13,6 +13,7 @@
 //! | [`codec`], [`track`], [`frame`] | what is carried, as plain data |
 //! | [`log`], [`derived`] | the log, its cursors, and what formats make of it |
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
+//! | [`egress`] | many readers per worker, for servers |
 //! | [`timeline`], [`qos`] | what is made of a publisher's timestamps, and measured of its tracks |
 //! | [`registry`], [`sink`], [`contract`] | the traits that protocols, sinks and embedders implement or use |
 //! | [`wire`], [`machine`] | what every protocol crate is built from |
@@ -43,6 +44,7 @@ pub mod close;
 pub mod codec;
 pub mod contract;
 pub mod derived;
+pub mod egress;
 pub mod engine;
 pub mod error;
 mod events;

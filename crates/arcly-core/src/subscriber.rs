@@ -119,6 +119,11 @@ impl ReaderState {
         self.close_reason().unwrap_or(CloseReason::Shutdown)
     }
 
+    pub(crate) fn count_items(&self, items: u64, bytes: u64) {
+        self.items.fetch_add(items, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     fn count_skip(&self, skip: Skip) {
         self.skips.fetch_add(1, Ordering::Relaxed);
         self.skipped.fetch_add(skip.items, Ordering::Relaxed);
@@ -208,6 +213,8 @@ pub trait Walk: Send {
     ) -> Result<Progress, CloseReason>;
     /// See [`Cursor::set_tracks`].
     fn set_tracks(&mut self, tracks: TrackMask);
+    /// See [`Cursor::tracks`].
+    fn tracks(&self) -> TrackMask;
     /// See [`Cursor::lag_items`] and [`Cursor::thinned`].
     fn lag_and_thinned(&self) -> (u64, u64);
 }
@@ -227,6 +234,9 @@ impl<T: LogItem> Walk for Cursor<T> {
     }
     fn set_tracks(&mut self, tracks: TrackMask) {
         self.set_tracks(tracks);
+    }
+    fn tracks(&self) -> TrackMask {
+        self.tracks()
     }
     fn lag_and_thinned(&self) -> (u64, u64) {
         (self.lag_items(), self.thinned())
@@ -248,6 +258,9 @@ impl<P: Packetizer> Walk for DerivedCursor<P> {
     }
     fn set_tracks(&mut self, tracks: TrackMask) {
         self.set_tracks(tracks);
+    }
+    fn tracks(&self) -> TrackMask {
+        self.cursor().tracks()
     }
     fn lag_and_thinned(&self) -> (u64, u64) {
         (self.cursor().lag_items(), self.cursor().thinned())
@@ -289,6 +302,16 @@ impl<W: Walk> Reader<W> {
     #[must_use]
     pub const fn walk(&self) -> &W {
         &self.walk
+    }
+
+    /// The tracks that are read.
+    #[must_use]
+    pub fn tracks(&self) -> TrackMask {
+        self.walk.tracks()
+    }
+
+    pub(crate) const fn walk_mut(&mut self) -> &mut W {
+        &mut self.walk
     }
 
     /// Chooses the tracks to read; see [`Cursor::set_tracks`].
@@ -346,8 +369,7 @@ impl<W: Walk> Reader<W> {
             each(read);
         });
         let (lag, thinned) = walk.lag_and_thinned();
-        state.items.fetch_add(items, Ordering::Relaxed);
-        state.bytes.fetch_add(bytes, Ordering::Relaxed);
+        state.count_items(items, bytes);
         state.lag.store(lag, Ordering::Relaxed);
         state.thinned.store(thinned, Ordering::Relaxed);
         subscription.stream.count_out(bytes);

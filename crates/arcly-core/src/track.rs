@@ -71,6 +71,23 @@ impl TrackMask {
         self.0 == 0
     }
 
+    /// True when everything in `other` is in the set too.
+    #[must_use]
+    pub const fn is_superset(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
+    /// What is in the set and not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The tracks in the set, by ascending id.
+    pub fn iter(self) -> impl Iterator<Item = TrackId> {
+        (0..MAX_TRACKS as u8).map(TrackId).filter(move |&track| self.contains(track))
+    }
+
     /// What is in both.
     #[must_use]
     pub const fn intersection(self, other: Self) -> Self {

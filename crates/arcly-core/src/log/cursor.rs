@@ -175,16 +175,16 @@ struct Pace {
 pub struct Cursor<T: LogItem> {
     log: Arc<Log<T>>,
     key: WaitKey,
-    start: StartMode,
+    pub(super) start: StartMode,
     lag: LagPolicy,
-    tracks: TrackMask,
+    pub(super) tracks: TrackMask,
     /// The number to read next; `None` until there is something to start from.
-    next: Option<u64>,
-    context: Option<Arc<T::Context>>,
+    pub(super) next: Option<u64>,
+    pub(super) context: Option<Arc<T::Context>>,
     /// Tracks that have not had their keyframe since the start or the last skip.
-    awaiting: TrackMask,
+    pub(super) awaiting: TrackMask,
     /// Tracks whose leading pictures refer to what came before the keyframe.
-    leading: TrackMask,
+    pub(super) leading: TrackMask,
     thinning: bool,
     pace: Option<Pace>,
     skips: u32,
@@ -205,12 +205,12 @@ impl<T: LogItem> Drop for Cursor<T> {
 }
 
 impl<T: LogItem> Cursor<T> {
-    /// A reader of every track that begins as `start` says.
+    /// A reader of every track, placed where `start` says if there is such a place already, else when it comes.
     #[must_use]
     pub fn new(log: Arc<Log<T>>, start: StartMode, lag: LagPolicy) -> Self {
         let key = log.waits.enter();
         let next = matches!(start, StartMode::LiveEdge).then(|| log.ring.head());
-        Self {
+        let mut cursor = Self {
             log,
             key,
             start,
@@ -225,12 +225,20 @@ impl<T: LogItem> Cursor<T> {
             skips: 0,
             skips_since: None,
             thinned: 0,
-        }
+        };
+        cursor.begin();
+        cursor
     }
 
     /// Chooses the tracks to read; the others are passed over without a word.
     pub fn set_tracks(&mut self, tracks: TrackMask) {
         self.tracks = tracks;
+    }
+
+    /// The tracks that are read.
+    #[must_use]
+    pub const fn tracks(&self) -> TrackMask {
+        self.tracks
     }
 
     /// The log that is read.
@@ -255,6 +263,10 @@ impl<T: LogItem> Cursor<T> {
     #[must_use]
     pub const fn position(&self) -> Option<u64> {
         self.next
+    }
+
+    pub(super) const fn seek(&mut self, seq: u64) {
+        self.next = Some(seq);
     }
 
     /// Completes when there is something to read or the log has ended. A place in the wait set is kept between

@@ -22,6 +22,7 @@
 //! The same log carries a stream's frames ([`MediaFrame`](crate::MediaFrame)) and what a format makes of them
 //! ([`Packet`](crate::derived::Packet), see [`derived`](crate::derived)).
 
+mod batch;
 mod cursor;
 mod ring;
 mod sync;
@@ -31,6 +32,7 @@ mod writer;
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
+pub use batch::Batch;
 pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode};
 pub use writer::{Retention, Writer};
 

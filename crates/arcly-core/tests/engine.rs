@@ -1,0 +1,395 @@
+//! The engine's policies, in virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcly_core::contract::auth::Credentials;
+use arcly_core::ingest::Published;
+use arcly_core::log::{Progress, Read, StartMode};
+use arcly_core::{
+    AppSpec, ClientInfo, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, OnDemand,
+    PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, StreamError, StreamKey,
+    StreamState, Subscriber, Takeover, TimeDelta, Timestamp, Track, TrackId, TrackSet,
+};
+use bytes::Bytes;
+use tokio::time::{advance, sleep, timeout};
+
+fn key() -> StreamKey {
+    StreamKey::new("live", "cam")
+}
+
+fn engine(app: AppSpec) -> Arc<Engine> {
+    Engine::builder().app(app).build()
+}
+
+fn tracks() -> TrackSet {
+    let video = Track::new(TrackId::VIDEO, CodecId::H264, CodecConfig::None);
+    TrackSet::new([video, Track::new(TrackId::AUDIO, CodecId::Aac, CodecConfig::None)])
+}
+
+async fn publish(engine: &Engine) -> Result<Publisher, StreamError> {
+    let mut publisher = engine.publish(PublishRequest::internal(key(), "test")).await?;
+    publisher.set_tracks(tracks())?;
+    Ok(publisher)
+}
+
+async fn subscribe(engine: &Engine) -> Subscriber {
+    engine.subscribe(PlayRequest::internal(key(), "test")).await.unwrap().into_frames()
+}
+
+/// Video at 25 fps in real (virtual) time, a keyframe every 10 frames, source time from `from_ms`.
+async fn stream(publisher: &mut Publisher, from_ms: i64, frames: i64) {
+    for n in 0..frames {
+        let flags = if n % 10 == 0 { FrameFlags::KEYFRAME } else { FrameFlags::empty() };
+        let dts = Timestamp::from_millis(from_ms + n * 40);
+        publisher
+            .publish(MediaFrame::new(TrackId::VIDEO, dts, Bytes::from_static(b"v")).with_flags(flags))
+            .unwrap();
+        advance(Duration::from_millis(40)).await;
+    }
+}
+
+/// Everything that is there: (milliseconds, keyframe, discontinuity).
+async fn drain(reader: &mut Subscriber) -> Vec<(i64, bool, bool)> {
+    let mut batch = Vec::new();
+    let _ = timeout(Duration::from_millis(1), reader.next_batch(&mut batch)).await;
+    let frames = batch.into_iter().filter_map(|read| match read {
+        Read::Item(frame) => Some((
+            frame.dts.to_millis(),
+            frame.is_keyframe(),
+            frame.flags.contains(FrameFlags::DISCONTINUITY),
+        )),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn refused(result: Result<Publisher, StreamError>) -> CloseReason {
+    match result {
+        Err(StreamError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_a_returning_publisher_resumes_the_timeline_and_readers_stay() {
+    let engine = engine(AppSpec::new("live"));
+    let mut first = publish(&engine).await.unwrap();
+    stream(&mut first, 5_000, 25).await;
+    let mut reader = subscribe(&engine).await;
+    assert_eq!(
+        drain(&mut reader).await.first(),
+        Some(&(800, true, false)),
+        "the newest keyframe, of a zero-based timeline"
+    );
+    drop(first);
+    assert_eq!(engine.stream(&key()).unwrap().state(), StreamState::Grace);
+    sleep(Duration::from_secs(3)).await;
+
+    let mut second = publish(&engine).await.unwrap();
+    // It begins in the middle of a GOP, and with a clock of its own.
+    let delta = MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(77), Bytes::from_static(b"v"));
+    assert_eq!(second.publish(delta).unwrap(), Published::BeforeKeyframe);
+    stream(&mut second, 90_000_000, 20).await;
+    let frames = drain(&mut reader).await;
+    assert_eq!(frames.len(), 20);
+    assert_eq!(frames.iter().filter(|frame| frame.2).count(), 1, "one discontinuity");
+    assert!(frames[0].1 && frames[0].2, "on the keyframe that it resumes with");
+    assert!((3_900..4_200).contains(&frames[0].0), "in step with real time: {}", frames[0].0);
+    assert!(frames.windows(2).all(|pair| pair[1].0 - pair[0].0 == 40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_after_its_grace_period() {
+    let engine = engine(AppSpec::new("live").grace(Duration::from_secs(10)));
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 1).await;
+    let mut reader = subscribe(&engine).await;
+    drop(publisher);
+    drain(&mut reader).await;
+    assert!(timeout(Duration::from_millis(9_500), reader.next()).await.is_err(), "still waiting");
+    assert!(matches!(timeout(Duration::from_secs(2), reader.next()).await.unwrap(), Ok(None)), "and over");
+    sleep(Duration::from_secs(1)).await;
+    assert!(engine.stream(&key()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_without_readers_a_stream_is_forgotten_within_five_seconds() {
+    let engine = engine(AppSpec::new("live").grace(Duration::from_secs(60)));
+    drop(publish(&engine).await.unwrap());
+    sleep(Duration::from_millis(5_600)).await;
+    assert!(engine.stream(&key()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f05_a_live_publisher_is_not_hijacked_and_a_silent_one_is_replaced() {
+    let engine = engine(AppSpec::new("live"));
+    let mut first = publish(&engine).await.unwrap();
+    stream(&mut first, 0, 10).await;
+    assert_eq!(refused(publish(&engine).await), CloseReason::Conflict);
+    sleep(Duration::from_millis(1_900)).await;
+    assert_eq!(refused(publish(&engine).await), CloseReason::Conflict, "not silent for long enough");
+    sleep(Duration::from_millis(100)).await;
+    let mut second = publish(&engine).await.unwrap();
+    assert_eq!(first.revoked().await, CloseReason::Conflict);
+    let frame = MediaFrame::new(TrackId::VIDEO, Timestamp::ZERO, Bytes::new());
+    assert!(matches!(first.publish(frame), Err(StreamError::Closed(CloseReason::Conflict))));
+    drop(first);
+    stream(&mut second, 0, 10).await;
+    assert_eq!(
+        engine.stream(&key()).unwrap().state(),
+        StreamState::Live,
+        "the loser's leaving changes nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn replace_and_reject() {
+    let replacing = engine(AppSpec::new("live").takeover(Takeover::Replace));
+    let first = publish(&replacing).await.unwrap();
+    let _second = publish(&replacing).await.unwrap();
+    assert_eq!(first.close_reason(), Some(CloseReason::Conflict));
+
+    let rejecting = engine(AppSpec::new("live").takeover(Takeover::Reject));
+    let _first = publish(&rejecting).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(refused(publish(&rejecting).await), CloseReason::Conflict, "however silent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_takes_over_at_its_keyframe_on_a_continuous_timeline() {
+    let engine = engine(AppSpec::new("live").takeover(Takeover::Standby));
+    let mut main = publish(&engine).await.unwrap();
+    let mut backup = publish(&engine).await.unwrap();
+    let mut reader = {
+        stream(&mut main, 0, 1).await;
+        subscribe(&engine).await
+    };
+    // Both send; the backup's clock is an hour ahead and its keyframes are elsewhere.
+    for n in 1..40i64 {
+        let frame = |ms, key| {
+            let flags = if key { FrameFlags::KEYFRAME } else { FrameFlags::empty() };
+            MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(ms), Bytes::new()).with_flags(flags)
+        };
+        if n < 20 {
+            main.publish(frame(n * 40, n % 10 == 0)).unwrap();
+        } else if n == 20 {
+            main.state().revoke(CloseReason::PeerClosed);
+        }
+        if n == 20 {
+            drop(core::mem::replace(&mut main, publish(&engine).await.unwrap()));
+        }
+        let published = backup.publish(frame(3_600_000 + n * 40, n % 10 == 5)).unwrap();
+        let expected = match n {
+            ..20 => Published::Standby,
+            20..25 => Published::BeforeKeyframe,
+            _ => Published::Logged,
+        };
+        assert_eq!(published, expected, "frame {n}");
+        advance(Duration::from_millis(40)).await;
+    }
+    let frames = drain(&mut reader).await;
+    assert_eq!(frames.len(), 20 + 15);
+    assert_eq!(frames.iter().filter(|frame| frame.2).count(), 1);
+    assert!(frames.windows(2).all(|pair| pair[1].0 > pair[0].0), "{frames:?}");
+    assert_eq!(frames[20].0 - frames[19].0, 6 * 40, "as much later as nothing came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_main_is_passed_by_the_standby() {
+    let engine = engine(AppSpec::new("live").takeover(Takeover::Standby));
+    let mut main = publish(&engine).await.unwrap();
+    let mut backup = publish(&engine).await.unwrap();
+    stream(&mut main, 0, 10).await;
+    sleep(Duration::from_secs(3)).await;
+    let key = MediaFrame::new(TrackId::VIDEO, Timestamp::ZERO, Bytes::new()).with_flags(FrameFlags::KEYFRAME);
+    assert_eq!(backup.publish(key.clone()).unwrap(), Published::Logged);
+    assert_eq!(main.publish(key).unwrap(), Published::Standby, "and becomes the standby");
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_wait_for_a_stream_and_wake_its_source() {
+    #[derive(Default)]
+    struct Hook(parking_lot::Mutex<Vec<StreamKey>>);
+    impl OnDemand for Hook {
+        fn wanted(&self, key: &StreamKey) {
+            self.0.lock().push(key.clone());
+        }
+    }
+    let hook = Arc::new(Hook::default());
+    let app = AppSpec::new("live").wait_for_stream(Duration::from_secs(5));
+    let engine = Engine::builder().app(app).on_demand(hook.clone()).build();
+    let missing = engine.subscribe(PlayRequest::internal(key(), "test")).await;
+    assert!(matches!(missing, Err(StreamError::Refused { reason: CloseReason::NotFound, .. })));
+    assert_eq!(*hook.0.lock(), [key()]);
+
+    let waiting = tokio::spawn({
+        let engine = Arc::clone(&engine);
+        async move { subscribe(&engine).await }
+    });
+    sleep(Duration::from_secs(2)).await;
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 10).await;
+    let mut reader = waiting.await.unwrap();
+    assert_eq!(drain(&mut reader).await.len(), 10, "from the first frame on");
+    let at_once = engine.subscribe(PlayRequest::internal(StreamKey::new("other", "x"), "test")).await;
+    assert!(at_once.is_err(), "other applications do not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn r46_names_that_are_not_there_leave_nothing_behind() {
+    let engine = engine(AppSpec::new("live").wait_for_stream(Duration::from_millis(10)));
+    for n in 0..1_000 {
+        let key = StreamKey::new("live", &format!("none{n}"));
+        assert!(engine.subscribe(PlayRequest::internal(key, "test")).await.is_err());
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(engine.streams().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keyframe_requests_reach_the_publisher_at_most_twice_a_second() {
+    let engine = engine(AppSpec::new("live"));
+    let publisher = publish(&engine).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    let mut requests = 0;
+    for _ in 0..100 {
+        stream.request_keyframe();
+        requests +=
+            u32::from(timeout(Duration::from_millis(20), publisher.keyframe_requested()).await.is_ok());
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!((4..=9).contains(&requests), "{requests} in two to four seconds");
+    let _reader = subscribe(&engine).await;
+    let asked = timeout(Duration::from_secs(1), publisher.keyframe_requested()).await;
+    assert!(asked.is_ok() || requests > 0, "a joiner without a keyframe asks by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_tracks_comes_before_the_first_frame_that_needs_it() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 1).await;
+    let mut reader = subscribe(&engine).await;
+    stream(&mut publisher, 40, 1).await;
+    let mut changed = tracks();
+    changed.insert(Track::new(TrackId::VIDEO, CodecId::H265, CodecConfig::None));
+    publisher.set_tracks(changed.clone()).unwrap();
+    publisher.set_tracks(changed).unwrap();
+    let delta = MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(80), Bytes::new());
+    assert_eq!(publisher.publish(delta).unwrap(), Published::BeforeKeyframe, "of the old codec");
+    stream(&mut publisher, 120, 2).await;
+    let mut batch = Vec::new();
+    reader.next_batch(&mut batch).await.unwrap();
+    let kinds: Vec<_> = batch
+        .iter()
+        .map(|read| match read {
+            Read::Context(tracks) => {
+                format!("v{} {}", tracks.version, tracks.get(TrackId::VIDEO).unwrap().codec)
+            }
+            Read::Item(frame) => frame.dts.to_millis().to_string(),
+            Read::Skipped(_) => "skip".into(),
+        })
+        .collect();
+    assert_eq!(kinds, ["v1 h264", "0", "40", "v2 h265", "120", "160"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_audio_alone_can_be_joined_once_a_second() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = engine.publish(PublishRequest::internal(key(), "test")).await.unwrap();
+    publisher
+        .set_tracks(TrackSet::new([Track::new(TrackId::AUDIO, CodecId::Opus, CodecConfig::None)]))
+        .unwrap();
+    for n in 0..200 {
+        let frame = MediaFrame::new(TrackId::AUDIO, Timestamp::from_millis(n * 20), Bytes::new());
+        publisher.publish(frame).unwrap();
+    }
+    let mut reader = subscribe(&engine).await;
+    assert_eq!(drain(&mut reader).await.first().map(|frame| frame.0), Some(3_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn m30_an_access_unit_of_more_than_8_mib_ends_its_publisher() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    let frame = |size| {
+        MediaFrame::new(TrackId::VIDEO, Timestamp::ZERO, Bytes::from(vec![0; size]))
+            .with_flags(FrameFlags::KEYFRAME)
+    };
+    assert_eq!(publisher.publish(frame(8 << 20)).unwrap(), Published::Logged);
+    let error = publisher.publish(frame((8 << 20) + 1)).unwrap_err();
+    assert_eq!(error.reason(), CloseReason::Limit("access_unit"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_refuses_newcomers_and_ends_the_others_after_their_last_frame() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 10).await;
+    let mut reader = subscribe(&engine).await;
+    engine.drain();
+    assert_eq!(publisher.revoked().await, CloseReason::Shutdown);
+    let mut batch = Vec::new();
+    let progress = reader.next_batch(&mut batch).await.unwrap();
+    assert_eq!(
+        (batch.len(), progress),
+        (11, Progress::Ended(CloseReason::Shutdown)),
+        "the tracks and ten frames"
+    );
+    assert_eq!(refused(publish(&engine).await), CloseReason::Shutdown);
+    assert!(engine.subscribe(PlayRequest::internal(key(), "test")).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_can_be_ended_from_outside_and_leaves_the_list() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 1).await;
+    let mut reader = subscribe(&engine).await;
+    drain(&mut reader).await;
+    let id = reader.subscription().state().id;
+    let ending = tokio::spawn(async move { reader.next().await.map(drop).map_err(|error| error.reason()) });
+    sleep(Duration::from_millis(10)).await;
+    engine.reader(id).unwrap().end(CloseReason::Shutdown);
+    assert_eq!(ending.await.unwrap(), Err(CloseReason::Shutdown));
+    assert_eq!(engine.stream(&key()).unwrap().reader_count(), 0);
+    assert!(engine.reader(id).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn h17_permissions_end_when_they_expire() {
+    use arcly_core::contract::auth::{AuthError, AuthRequest, Grant, StreamAuthenticator};
+    struct ForFiveSeconds;
+    #[async_trait::async_trait]
+    impl StreamAuthenticator for ForFiveSeconds {
+        async fn authenticate(&self, _: &AuthRequest) -> Result<Grant, AuthError> {
+            Ok(Grant::unlimited().until(std::time::SystemTime::now() + Duration::from_secs(5)))
+        }
+    }
+    let engine = Engine::builder().authenticator(Arc::new(ForFiveSeconds)).build();
+    let client = ClientInfo::internal("test");
+    let request = PublishRequest::new(key(), client, Credentials::new("test"));
+    let publisher = engine.publish(request).await.unwrap();
+    let now = std::time::SystemTime::now();
+    engine.maintain(arcly_core::clock::now(), now + Duration::from_secs(4));
+    assert_eq!(publisher.close_reason(), None);
+    engine.maintain(arcly_core::clock::now(), now + Duration::from_secs(6));
+    assert_eq!(publisher.close_reason(), Some(CloseReason::Unauthorized));
+}
+
+#[tokio::test(start_paused = true)]
+async fn start_modes() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 35).await;
+    let first = async |start| {
+        let request = PlayRequest::internal(key(), "test").start(start);
+        let mut reader = engine.subscribe(request).await.unwrap().into_frames();
+        drain(&mut reader).await.first().map(|frame| frame.0)
+    };
+    assert_eq!(first(StartMode::Keyframe).await, Some(1_200));
+    assert_eq!(first(StartMode::Oldest).await, Some(0));
+    assert_eq!(first(StartMode::LiveEdge).await, None);
+    assert_eq!(TimeDelta::from_millis(1), TimeDelta::from_duration(Duration::from_millis(1)));
+}
