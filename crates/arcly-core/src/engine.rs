@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::AppSpec;
 use crate::clock;
 use crate::close::CloseReason;
+use crate::contract::audit::{AuditAction, AuditRecord, AuditSink, NoAudit};
 use crate::contract::auth::{Action, AllowAll, AuthRequest, Credentials, Grant, StreamAuthenticator};
 use crate::contract::observe::{EngineEvent, EventReceiver, Observer};
 use crate::error::{Result, StreamError};
@@ -36,6 +37,7 @@ pub struct EngineBuilder {
     default_app: Option<AppSpec>,
     authenticator: Arc<dyn StreamAuthenticator>,
     observers: Vec<Arc<dyn Observer>>,
+    audit: Arc<dyn AuditSink>,
     on_demand: Option<Arc<dyn OnDemand>>,
     max_streams: usize,
 }
@@ -53,6 +55,7 @@ impl Default for EngineBuilder {
             default_app: Some(AppSpec::new("")),
             authenticator: Arc::new(AllowAll),
             observers: Vec::new(),
+            audit: Arc::new(NoAudit),
             on_demand: None,
             max_streams: MAX_STREAMS,
         }
@@ -91,6 +94,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Keeps a record of every decision about somebody from the network.
+    pub fn audit(mut self, sink: Arc<dyn AuditSink>) -> Self {
+        self.audit = sink;
+        self
+    }
+
     /// Asks this hook for streams that readers wait for.
     pub fn on_demand(mut self, hook: Arc<dyn OnDemand>) -> Self {
         self.on_demand = Some(hook);
@@ -111,6 +120,7 @@ impl EngineBuilder {
             apps: self.apps,
             default_app: self.default_app,
             authenticator: self.authenticator,
+            audit: self.audit,
             on_demand: self.on_demand,
             max_streams: self.max_streams,
             streams: RwLock::default(),
@@ -146,6 +156,7 @@ pub struct Engine {
     apps: HashMap<Arc<str>, Arc<AppSpec>>,
     default_app: Option<AppSpec>,
     authenticator: Arc<dyn StreamAuthenticator>,
+    audit: Arc<dyn AuditSink>,
     on_demand: Option<Arc<dyn OnDemand>>,
     max_streams: usize,
     streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
@@ -219,7 +230,8 @@ impl Engine {
         }
     }
 
-    /// Checks credentials for something other than a stream, such as the API.
+    /// Decides whether somebody may do something; `None` for credentials is code inside this process, which may. The
+    /// decision goes to the audit sink.
     ///
     /// # Errors
     /// [`StreamError::Refused`] with the authenticator's reason.
@@ -227,11 +239,16 @@ impl Engine {
         &self,
         action: Action,
         key: &StreamKey,
+        client: &ClientInfo,
         credentials: Option<Credentials>,
     ) -> Result<Grant> {
         let Some(credentials) = credentials else { return Ok(Grant::default()) };
         let request = AuthRequest::new(action, key.clone(), credentials);
         let answer = self.authenticator.authenticate(&request).await;
+        let outcome = answer.as_ref().map(drop).map_err(|error| CloseReason::from(*error));
+        let subject = answer.as_ref().ok().and_then(|grant| grant.subject.clone());
+        let action = AuditAction::Access(action);
+        self.audit.record(&AuditRecord::new(client.clone(), action, Some(key.clone()), outcome).by(subject));
         answer.map_err(|error| refused(key, error.into()))
     }
 
@@ -360,7 +377,7 @@ fn refused(key: &StreamKey, reason: CloseReason) -> StreamError {
 impl PublishRegistry for Engine {
     async fn publish(&self, request: PublishRequest) -> Result<Publisher> {
         let PublishRequest { key, client, credentials } = request;
-        let grant = self.authenticate(Action::Publish, &key, credentials).await?;
+        let grant = self.authenticate(Action::Publish, &key, &client, credentials).await?;
         let state = Arc::new(PublisherState::new(client.clone(), grant.expires_at));
         let publisher = self.admit(&key, &state)?;
         self.events.emit(EngineEvent::StreamPublished { key, client });
@@ -372,7 +389,7 @@ impl PublishRegistry for Engine {
 impl PlaybackRegistry for Engine {
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription> {
         let PlayRequest { key, client, credentials, start, lag, wait } = request;
-        let grant = self.authenticate(Action::Play, &key, credentials).await?;
+        let grant = self.authenticate(Action::Play, &key, &client, credentials).await?;
         if self.is_draining() {
             return Err(refused(&key, CloseReason::Shutdown));
         }

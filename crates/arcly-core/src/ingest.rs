@@ -9,9 +9,10 @@ use crate::codec::TrackKind;
 use crate::frame::{FrameFlags, MediaFrame};
 use crate::log::Writer;
 use crate::publisher::PublisherState;
+use crate::qos::{TrackMeter, TrackQos};
 use crate::time::{TimeDelta, Timestamp};
 use crate::timeline::Timeline;
-use crate::track::{TrackMask, TrackSet};
+use crate::track::{TrackId, TrackMask, TrackSet};
 
 /// Publishers that one stream may have, the active one and those that stand by.
 pub const MAX_PUBLISHERS: usize = 8;
@@ -76,6 +77,7 @@ pub(crate) struct Ingest {
     /// Where the timeline has got to.
     end: Option<End>,
     last_audio_join: Option<Timestamp>,
+    meters: Vec<(TrackId, TrackMeter)>,
     /// Since when nobody publishes.
     vacant_since: Instant,
 }
@@ -89,6 +91,7 @@ impl Ingest {
             tracks: Arc::default(),
             end: None,
             last_audio_join: None,
+            meters: Vec::new(),
             vacant_since: now,
         }
     }
@@ -177,6 +180,10 @@ impl Ingest {
         self.sessions.iter().map(|session| &session.state)
     }
 
+    pub(crate) fn qos(&self, now: Instant) -> Vec<(TrackId, TrackQos)> {
+        self.meters.iter().map(|(track, meter)| (*track, meter.snapshot(now))).collect()
+    }
+
     /// Announces a session's tracks. They come into force with its next frame in the log.
     pub(crate) fn set_tracks(&mut self, id: u64, tracks: TrackSet) -> Result<(), CloseReason> {
         let session = Self::session(&mut self.sessions, id)?;
@@ -249,7 +256,7 @@ impl Ingest {
             tracks.version = version;
             self.tracks = Arc::new(tracks);
         }
-        self.log(frame);
+        self.log(now, frame);
         Ok((Published::Logged, changed.then(|| Arc::clone(&self.tracks))))
     }
 
@@ -259,7 +266,19 @@ impl Ingest {
         on_air.is_none_or(|session| now.saturating_duration_since(session.last_frame) >= app.silence)
     }
 
-    fn log(&mut self, frame: MediaFrame) {
+    fn measure(&mut self, now: Instant, frame: &MediaFrame) {
+        match self.meters.iter_mut().find(|(track, _)| *track == frame.track) {
+            Some((_, meter)) => meter.update(now, frame),
+            None => {
+                let mut meter = TrackMeter::new();
+                meter.update(now, frame);
+                self.meters.push((frame.track, meter));
+            }
+        }
+    }
+
+    fn log(&mut self, now: Instant, frame: MediaFrame) {
+        self.measure(now, &frame);
         let join = match self.tracks.first(TrackKind::Video) {
             Some(video) => video.id == frame.track && frame.is_keyframe(),
             None => self.last_audio_join.is_none_or(|last| (frame.dts - last).abs() >= AUDIO_JOIN_INTERVAL),

@@ -20,8 +20,9 @@ use crate::ingest::{Ingest, Published};
 use crate::key::StreamKey;
 use crate::log::{Log, LogUsage};
 use crate::publisher::PublisherState;
+use crate::qos::TrackQos;
 use crate::subscriber::ReaderState;
-use crate::track::TrackSet;
+use crate::track::{TrackId, TrackSet};
 
 /// Shortest time between two keyframe requests to a publisher.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -69,6 +70,8 @@ pub struct StreamInfo {
     pub publishers: Vec<Arc<PublisherState>>,
     /// The tracks in force.
     pub tracks: Arc<TrackSet>,
+    /// Measured quality of each track that has frames.
+    pub qos: Vec<(TrackId, TrackQos)>,
     /// Readers at the moment.
     pub readers: usize,
     /// Payload bytes and frames logged.
@@ -173,13 +176,17 @@ impl Stream {
     /// A picture of it.
     #[must_use]
     pub fn info(&self) -> StreamInfo {
-        let publishers = self.ingest.lock().publishers().cloned().collect();
+        let (publishers, qos) = {
+            let ingest = self.ingest.lock();
+            (ingest.publishers().cloned().collect(), ingest.qos(clock::now()))
+        };
         StreamInfo {
             key: self.key.clone(),
             state: self.state(),
             since: self.since,
             publishers,
             tracks: self.tracks(),
+            qos,
             readers: self.reader_count(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames_in: self.frames_in.load(Ordering::Relaxed),

@@ -1,4 +1,5 @@
 //! The engine's policies, in virtual time.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

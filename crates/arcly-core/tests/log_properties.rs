@@ -1,4 +1,5 @@
 //! What the log promises its readers, for any stream and any pace of reading.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 //! The two modules are compiled a second time here, on loom's primitives, so that no other crate needs to know about
 //! loom. The slot, which is an `ArcSwapOption` in the product, is a lock here: what is checked is the order of the
 //! stores around it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "the modules are compiled whole, and used in part")]
 
 mod sync {

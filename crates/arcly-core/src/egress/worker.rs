@@ -216,10 +216,8 @@ impl Worker {
             let Some((id, _)) = self.seats.remove(&ticket) else { continue };
             self.readers.fetch_sub(1, Ordering::Relaxed);
             let Some(place) = self.groups.get_mut(id) else { continue };
-            if place.as_ref().is_some_and(|(_, group)| group.is_empty()) {
-                if let Some((key, _)) = place.take() {
-                    self.by_key.remove(&key);
-                }
+            if let Some((key, _)) = place.take_if(|(_, group)| group.is_empty()) {
+                self.by_key.remove(&key);
             }
         }
     }

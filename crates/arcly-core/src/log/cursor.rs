@@ -301,11 +301,9 @@ impl<T: LogItem> Cursor<T> {
             return Ok(self.log.closed().map_or(Progress::CaughtUp, Progress::Ended));
         }
         let (mut items, mut bytes, mut first) = (0, 0usize, None);
-        if let Some(reason) = self.lateness() {
-            if let Some(skip) = self.skip(reason) {
-                self.count_skip(now)?;
-                each(Read::Skipped(skip));
-            }
+        if let Some(skip) = self.lateness().and_then(|reason| self.skip(reason)) {
+            self.count_skip(now)?;
+            each(Read::Skipped(skip));
         }
         while items < budget.items && bytes < budget.bytes {
             let entry = match self.current() {
