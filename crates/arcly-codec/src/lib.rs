@@ -15,6 +15,7 @@ pub mod bits;
 pub mod codec_string;
 pub mod esds;
 pub mod flac;
+pub mod flv;
 pub mod g711;
 pub mod h264;
 pub mod h265;
