@@ -14,6 +14,7 @@
 
 pub mod core;
 pub mod replay;
+pub mod video;
 
 /// Makes each named function of the module a replayed target: `targets!(wire_reader, stream_key);`.
 #[macro_export]
