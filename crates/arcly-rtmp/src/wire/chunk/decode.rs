@@ -53,7 +53,8 @@ pub struct ChunkDecoder {
     headers: u64,
 }
 
-/// The start of a header whose rest has not arrived.
+/// The start of a header whose rest has not arrived; for a moment also the start of a body that could have been
+/// part of the header.
 #[derive(Debug, Default)]
 struct Carry {
     bytes: [u8; MAX_HEADER],
@@ -149,13 +150,20 @@ impl ChunkDecoder {
     pub fn decode(&mut self, input: &mut &[u8]) -> DecodeResult<Option<Message>> {
         loop {
             let message = match self.body {
+                Some((stream, missing)) if self.carry.len > 0 => {
+                    let held = self.carry.bytes;
+                    let mut body = held.get(..self.carry.len).unwrap_or_default();
+                    let message = self.take_body(stream, missing, &mut body)?;
+                    self.carry.pass(self.carry.len.saturating_sub(body.len()));
+                    message
+                }
                 Some((stream, missing)) => self.take_body(stream, missing, input)?,
                 None => match self.take_header(input)? {
                     Some(header) => self.begin_chunk(&header)?,
                     None => return Ok(None),
                 },
             };
-            if message.is_some() || (input.is_empty() && self.body.is_some()) {
+            if message.is_some() || (input.is_empty() && self.carry.len == 0 && self.body.is_some()) {
                 return Ok(message);
             }
         }
@@ -180,8 +188,11 @@ impl ChunkDecoder {
         let mut r = Reader::new(filled.get(..self.carry.len).unwrap_or_default());
         match self.decode_header(&mut r) {
             Ok(header) => {
-                *input = input.get(r.position().saturating_sub(carried)..).unwrap_or_default();
-                self.carry.len = 0;
+                let used = r.position();
+                *input = input.get(used.saturating_sub(carried)..).unwrap_or_default();
+                // What looked like the start of a repeated timestamp can turn out to be the start of the body.
+                self.carry.len = carried;
+                self.carry.pass(used);
                 Ok(Some(header))
             }
             Err(error) if error.is_incomplete() => {
@@ -293,6 +304,13 @@ impl Carry {
         let taken = room.len().min(input.len());
         room.put_slice(input.get(..taken).unwrap_or_default());
         self.len = self.len.saturating_add(taken);
+    }
+
+    /// Forgets the first `used` bytes.
+    fn pass(&mut self, used: usize) {
+        let used = used.min(self.len);
+        self.bytes.copy_within(used..self.len, 0);
+        self.len = self.len.saturating_sub(used);
     }
 }
 

@@ -109,6 +109,22 @@ fn r40_extended_timestamps_in_both_dialects() {
     }
 }
 
+/// A body may begin like the timestamp that its chunk does not repeat, and the network may cut right there.
+#[test]
+fn r40_a_body_that_begins_like_the_timestamp_is_kept_however_it_is_cut() {
+    let tail = "0100 01FF 2233".repeat(4);
+    let wire = hex(&format!("06 FFFFFF 000098 09 01000000 01000022 {} C6 {tail}", "AB".repeat(128)));
+    let mut whole = decode(&wire).unwrap();
+    assert_eq!(whole.len(), 1);
+    let whole = whole.remove(0).payload;
+    assert_eq!(whole[128..], hex(&tail));
+    for size in 1..wire.len() {
+        let pieces: Vec<&[u8]> = wire.chunks(size).collect();
+        let got = decode_all(&mut ChunkDecoder::new(ChunkLimits::default()), &pieces).unwrap();
+        assert_eq!(got.iter().map(|m| &m.payload).collect::<Vec<_>>(), [&whole], "pieces of {size}");
+    }
+}
+
 #[test]
 fn extended_deltas_wrap_at_32_bits() {
     let wire =
