@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use super::body::{multitrack, packet_type};
 use super::codec::{TagClass, class_of, sound_of, video};
 use super::{TagKind, script};
-use crate::{aac, amf0, h264, opus};
+use crate::{aac, amf0, av1, h264, h265, h266, opus, vpx};
 
 const NANOS: Timescale = Timescale::of(1_000_000_000);
 
@@ -204,6 +204,10 @@ fn announce(output: &Output, track: &Track, timestamp_ms: u32, tags: &mut SmallV
 fn video_record(config: &CodecConfig) -> Option<Bytes> {
     match config {
         CodecConfig::Avc(config) => Some(h264::encode_config(config)),
+        CodecConfig::Hevc(config) => Some(h265::encode_config(config)),
+        CodecConfig::Vvc(config) => Some(h266::encode_config(config)),
+        CodecConfig::Av1(config) => Some(av1::encode_config(config)),
+        CodecConfig::Vpx(config) => Some(vpx::encode_config(config)),
         CodecConfig::Opaque(record) => Some(record.clone()),
         _ => None,
     }

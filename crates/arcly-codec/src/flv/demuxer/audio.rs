@@ -13,15 +13,27 @@ pub(super) struct AudioTrack {
     params: Option<AudioParams>,
     /// `channelCount` of a channel layout, for frames that do not say.
     layout_channels: u8,
+    /// The track may differ from what was last asked for.
+    changed: bool,
 }
 
 impl AudioTrack {
     pub(super) const fn new(codec: CodecId) -> Self {
-        Self { codec, config: CodecConfig::None, params: None, layout_channels: 0 }
+        Self { codec, config: CodecConfig::None, params: None, layout_channels: 0, changed: false }
     }
 
     pub(super) const fn codec(&self) -> CodecId {
         self.codec
+    }
+
+    pub(super) const fn take_changed(&mut self) -> bool {
+        core::mem::replace(&mut self.changed, false)
+    }
+
+    fn set(&mut self, config: CodecConfig, params: AudioParams) {
+        if self.params != Some(params) || self.config != config {
+            (self.config, self.params, self.changed) = (config, Some(params), true);
+        }
     }
 
     pub(super) fn track(&self, id: TrackId) -> Option<Track> {
@@ -54,7 +66,7 @@ impl AudioTrack {
             // MP3, AC-3, G.711: the record is empty, and the frames say everything.
             _ => return Ok(()),
         };
-        (self.config, self.params) = (config, Some(params));
+        self.set(config, params);
         Ok(())
     }
 
@@ -62,6 +74,7 @@ impl AudioTrack {
         let mut r = Reader::new(layout);
         r.u8("audio channel order")?;
         self.layout_channels = r.u8("audio channel count")?;
+        self.changed = true;
         Ok(())
     }
 
@@ -80,7 +93,7 @@ impl AudioTrack {
             },
             CodecId::Mp3 => {
                 let header = mpeg_audio::FrameHeader::decode(&data).map_err(closed)?;
-                self.params = Some(header.audio_params());
+                self.set(CodecConfig::None, header.audio_params());
                 header.duration()
             }
             CodecId::Ac3 | CodecId::Eac3 => self.ac3(&data)?,
@@ -100,8 +113,8 @@ impl AudioTrack {
             data = data.slice(usize::from(header.header_len)..);
             if self.params.is_none() {
                 let config = header.config();
-                self.params = Some(aac::audio_params(&config));
-                self.config = CodecConfig::Aac(config);
+                let params = aac::audio_params(&config);
+                self.set(CodecConfig::Aac(config), params);
             }
         }
         match &self.config {
@@ -116,8 +129,8 @@ impl AudioTrack {
             // Bit 2 of the TOC byte: stereo.
             let stereo = data.first().is_some_and(|toc| toc & 4 != 0);
             let config = opus::default_config(if stereo { 2 } else { 1 });
-            self.params = Some(opus::audio_params(&config));
-            self.config = CodecConfig::Opus(config);
+            let params = opus::audio_params(&config);
+            self.set(CodecConfig::Opus(config), params);
         }
         Ok(opus::packet_duration(data))
     }
@@ -135,10 +148,10 @@ impl AudioTrack {
         // With a variable bit rate every frame would be a new configuration.
         let same =
             |known: &Ac3Config| *known == Ac3Config { bit_rate: known.bit_rate, ..header.config.clone() };
-        if !matches!(&self.config, CodecConfig::Ac3(known) if same(known)) {
-            self.config = CodecConfig::Ac3(header.config.clone());
+        let known = matches!(&self.config, CodecConfig::Ac3(known) if same(known));
+        if !known || self.params != Some(header.audio_params()) {
+            self.set(CodecConfig::Ac3(header.config.clone()), header.audio_params());
         }
-        self.params = Some(header.audio_params());
         Ok(header.duration())
     }
 
@@ -158,8 +171,7 @@ impl AudioTrack {
             // Speex: frames of 20 ms, but a packet may hold several and does not say.
             _ => (CodecConfig::None, TimeDelta::ZERO),
         };
-        self.config = config;
-        self.params = Some(AudioParams { sample_rate, channels, bits_per_sample, samples_per_frame: None });
+        self.set(config, AudioParams { sample_rate, channels, bits_per_sample, samples_per_frame: None });
         duration
     }
 }

@@ -367,10 +367,11 @@ impl Demuxer {
         ids.find(|id| self.slots.iter().all(|slot| slot.id != *id))
     }
 
-    /// Compares a track with what was announced of it; gives its id.
+    /// Compares a track with what was announced of it, when something may have changed; gives its id.
     fn refresh(&mut self, index: usize) -> TrackId {
         let Some(slot) = self.slots.get_mut(index) else { return TrackId::DATA };
-        if let Some(track) = slot.source.track(slot.id, &self.metadata)
+        if slot.source.take_changed()
+            && let Some(track) = slot.source.track(slot.id, &self.metadata)
             && slot.track.as_ref() != Some(&track)
         {
             slot.track = Some(track);
@@ -379,13 +380,15 @@ impl Demuxer {
         slot.id
     }
 
+    /// Tracks are completed from the metadata, so they may change with it.
     fn set_metadata(&mut self, metadata: Metadata) {
-        if *self.metadata != metadata {
-            self.metadata = Arc::new(metadata);
-            self.changed = true;
-            for index in 0..self.slots.len() {
-                self.refresh(index);
-            }
+        if *self.metadata == metadata {
+            return;
+        }
+        self.metadata = Arc::new(metadata);
+        self.changed = true;
+        for slot in self.slots.iter_mut().filter(|slot| slot.track.is_some()) {
+            slot.track = slot.source.track(slot.id, &self.metadata);
         }
     }
 
@@ -414,6 +417,14 @@ impl Source {
         }
     }
 
+    fn take_changed(&mut self) -> bool {
+        match self {
+            Self::Video(track) => track.take_changed(),
+            Self::Audio(track) => track.take_changed(),
+            Self::Data => true,
+        }
+    }
+
     /// The track as it is to be announced; `None` as long as it could not be decoded.
     fn track(&self, id: TrackId, metadata: &Metadata) -> Option<Track> {
         let rate = |name| script::number(metadata, name).map(|kbps| script::whole(kbps * 1_000.0));
@@ -421,7 +432,7 @@ impl Source {
             Self::Video(source) => {
                 let mut track = source.track(id)?;
                 if id == TrackId::VIDEO {
-                    source.complete(&mut track, metadata);
+                    VideoTrack::complete(&mut track, metadata);
                     track.bitrate_bps = rate("videodatarate");
                 }
                 Some(track)
