@@ -250,10 +250,25 @@ impl<P: Packetizer> DerivedCursor<P> {
     }
 }
 
-/// The derived logs of one stream that somebody reads.
+/// A derived log whose format does not matter.
+trait AnyDerived: Send + Sync {
+    fn usage(&self) -> LogUsage;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+impl<P: Packetizer> AnyDerived for Derived<P> {
+    fn usage(&self) -> LogUsage {
+        self.log.usage()
+    }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// The derived logs of one stream that somebody reads, by packetiser and variant.
 #[derive(Default)]
 pub(crate) struct DerivedLogs {
-    logs: Mutex<HashMap<(TypeId, u64), Weak<dyn Any + Send + Sync>>>,
+    logs: Mutex<HashMap<(TypeId, u64), Weak<dyn AnyDerived>>>,
 }
 
 impl DerivedLogs {
@@ -266,17 +281,19 @@ impl DerivedLogs {
         let mut logs = self.logs.lock();
         logs.retain(|_, log| log.strong_count() > 0);
         let key = (TypeId::of::<P>(), variant);
-        if let Some(Ok(found)) = logs.get(&key).and_then(Weak::upgrade).map(Arc::downcast::<Derived<P>>) {
+        let found = logs.get(&key).and_then(Weak::upgrade).map(|log| log.into_any().downcast::<Derived<P>>());
+        if let Some(Ok(found)) = found {
             return found;
         }
         let made = make();
-        let shared: Arc<dyn Any + Send + Sync> = made.clone();
+        let shared: Arc<dyn AnyDerived> = made.clone();
         logs.insert(key, Arc::downgrade(&shared));
         made
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.logs.lock().values().filter(|log| log.strong_count() > 0).count()
+    /// What each of them holds.
+    pub(crate) fn usage(&self) -> Vec<LogUsage> {
+        let logs: Vec<_> = self.logs.lock().values().filter_map(Weak::upgrade).collect();
+        logs.iter().map(|log| log.usage()).collect()
     }
 }

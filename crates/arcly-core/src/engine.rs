@@ -149,6 +149,20 @@ async fn upkeep(engine: Weak<Engine>, dropped: CancellationToken) {
     }
 }
 
+/// What an engine holds at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineUsage {
+    /// Streams.
+    pub streams: usize,
+    /// Readers of them.
+    pub readers: usize,
+    /// Bytes in their logs.
+    pub log_bytes: u64,
+    /// Bytes in what formats have made of them.
+    pub format_bytes: u64,
+}
+
 /// Every stream of a process, or of a part of one: engines share nothing.
 ///
 /// The two doors are [`PublishRegistry`] and [`PlaybackRegistry`]; protocols know only those.
@@ -205,6 +219,19 @@ impl Engine {
     #[must_use]
     pub fn infos(&self) -> Vec<StreamInfo> {
         self.streams().iter().map(|stream| stream.info()).collect()
+    }
+
+    /// What it holds at the moment.
+    #[must_use]
+    pub fn usage(&self) -> EngineUsage {
+        self.streams().iter().map(|stream| stream.info()).fold(EngineUsage::default(), |sum, info| {
+            EngineUsage {
+                streams: sum.streams + 1,
+                readers: sum.readers + info.readers,
+                log_bytes: sum.log_bytes + info.log.bytes,
+                format_bytes: sum.format_bytes + info.format_bytes,
+            }
+        })
     }
 
     /// The reader of that number, if there is one.

@@ -84,6 +84,8 @@ pub struct StreamInfo {
     pub log: LogUsage,
     /// Formats that somebody reads it in.
     pub formats: usize,
+    /// Bytes that those formats hold.
+    pub format_bytes: u64,
 }
 
 /// One live stream. Made by the engine when somebody publishes it, or waits for it.
@@ -180,6 +182,7 @@ impl Stream {
             let ingest = self.ingest.lock();
             (ingest.publishers().cloned().collect(), ingest.qos(clock::now()))
         };
+        let formats = self.derived.usage();
         StreamInfo {
             key: self.key.clone(),
             state: self.state(),
@@ -192,7 +195,8 @@ impl Stream {
             frames_in: self.frames_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
             log: self.log.usage(),
-            formats: self.derived.len(),
+            formats: formats.len(),
+            format_bytes: formats.iter().map(|usage| usage.bytes).sum(),
         }
     }
 
