@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::close::CloseReason;
 use crate::frame::{FrameFlags, MediaFrame};
 use crate::log::{
-    Budget, Cursor, LagPolicy, Log, LogItem, Progress, Read, Retention, Skip, StartMode, Writer,
+    Budget, Cursor, LagPolicy, Log, LogItem, LogUsage, Progress, Read, Retention, Skip, StartMode, Writer,
 };
 use crate::time::Timestamp;
 use crate::track::{TrackId, TrackMask, TrackSet};
