@@ -12,9 +12,24 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod codec;
 pub mod core;
 pub mod replay;
+pub mod rtmp;
 pub mod video;
+
+/// The parts of an input that stands for a sequence: each is two bytes of length, big endian, and as many
+/// bytes, or as many as there are.
+pub fn parts(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let (len, tail) = rest.split_first_chunk::<2>()?;
+        let len = tail.len().min(u16::from_be_bytes(*len).into());
+        let (part, after) = tail.split_at(len);
+        rest = after;
+        Some(part)
+    })
+}
 
 /// Makes each named function of the module a replayed target: `targets!(wire_reader, stream_key);`.
 #[macro_export]
