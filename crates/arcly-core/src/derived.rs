@@ -23,7 +23,8 @@ use parking_lot::Mutex;
 use crate::close::CloseReason;
 use crate::frame::{FrameFlags, MediaFrame};
 use crate::log::{
-    Budget, Cursor, LagPolicy, Log, LogItem, LogUsage, Progress, Read, Retention, Skip, StartMode, Writer,
+    Budget, Cursor, LagPolicy, Log, LogItem, LogUsage, Progress, Read, Retention, Skip, StartMode,
+    TrackChoice, Writer,
 };
 use crate::time::Timestamp;
 use crate::track::{TrackId, TrackMask, TrackSet};
@@ -206,6 +207,11 @@ impl<P: Packetizer> DerivedCursor<P> {
     /// Chooses the tracks to read; see [`Cursor::set_tracks`].
     pub fn set_tracks(&mut self, tracks: TrackMask) {
         self.cursor.set_tracks(tracks);
+    }
+
+    /// Lets `choice` choose the tracks; see [`Cursor::set_track_choice`].
+    pub fn set_track_choice(&mut self, choice: TrackChoice<<P::Item as LogItem>::Context>) {
+        self.cursor.set_track_choice(choice);
     }
 
     /// The place in the packets' log.

@@ -17,7 +17,7 @@ use crate::derived::{DerivedCursor, Packetizer};
 use crate::error::{Result, StreamError};
 use crate::frame::MediaFrame;
 use crate::key::StreamKey;
-use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode};
+use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode, TrackChoice};
 use crate::registry::ClientInfo;
 use crate::sink::FrameSink;
 use crate::stream::Stream;
@@ -427,6 +427,14 @@ impl<W: Walk> Reader<W> {
                 _ => {}
             }
         }
+    }
+}
+
+impl<P: Packetizer> DerivedSubscriber<P> {
+    /// Lets `choice` choose the tracks, now and whenever the format's headers change; see
+    /// [`Cursor::set_track_choice`].
+    pub fn set_track_choice(&mut self, choice: TrackChoice<<P::Item as LogItem>::Context>) {
+        self.walk.set_track_choice(choice);
     }
 }
 

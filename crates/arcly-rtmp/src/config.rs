@@ -30,6 +30,37 @@ pub const AUDIO_FOURCCS: [FourCc; 6] = [
 /// it is below 64 KiB, which old clients take for granted.
 pub const CHUNK_SIZE: u32 = 60_000;
 
+/// What a [`Server`](crate::Server) keeps to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// What each session keeps to.
+    pub session: SessionConfig,
+    /// Connections at one time.
+    pub max_connections: usize,
+    /// Connections that nothing has authorised yet.
+    pub max_unauthorized: usize,
+    /// The same from one address.
+    pub max_unauthorized_per_address: usize,
+    /// Tasks that write to players; one per core is the right number.
+    pub egress_workers: usize,
+    /// How long clients that understand reconnect requests have to follow one when the server goes down.
+    pub drain: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            session: SessionConfig::default(),
+            max_connections: 65_536,
+            max_unauthorized: 2_048,
+            max_unauthorized_per_address: 64,
+            egress_workers: std::thread::available_parallelism().map_or(1, usize::from),
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
 /// What one session keeps to, server or client.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

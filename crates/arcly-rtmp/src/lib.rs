@@ -4,11 +4,15 @@
 
 pub mod config;
 pub mod error;
+mod io;
+pub mod media;
+pub mod server;
 pub mod session;
 pub mod url;
 pub mod wire;
 
-pub use config::{Limits, SessionConfig, Timeouts};
+pub use config::{Limits, ServerConfig, SessionConfig, Timeouts};
 pub use error::SessionError;
+pub use server::Server;
 pub use session::{ClientEvent, ClientSession, Intent, ServerEvent, ServerSession, StreamId, Tag, Target};
 pub use url::{RtmpUrl, UrlError};

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{Finished, MAX_PENDING, STALL};
 use crate::close::CloseReason;
 use crate::derived::{Headers, Packet, Packetizer};
-use crate::log::{Batch, Budget, Progress, Read};
+use crate::log::{Batch, Budget, Progress, Read, TrackChoice};
 use crate::subscriber::DerivedSubscriber;
 use crate::time::TimeDelta;
 use crate::track::TrackMask;
@@ -43,6 +43,7 @@ pub(super) struct Outlet<P: Packetizer<Item = Packet>, W> {
     control: Arc<AtomicUsize>,
     control_pending: usize,
     tracks: TrackMask,
+    choice: Option<TrackChoice<Headers>>,
     stalled_since: Option<Instant>,
     paced_until: Option<Instant>,
     ending: Option<CloseReason>,
@@ -64,6 +65,7 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         Self {
             ticket,
             tracks: reader.tracks(),
+            choice: reader.walk().cursor().track_choice().cloned(),
             reader,
             writer,
             pending,
@@ -149,11 +151,14 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
 
     /// Takes up to [`MAX_PENDING`] bytes from the log.
     fn fill(&mut self) -> Result<Progress, CloseReason> {
-        let Self { reader, pending, tracks, .. } = self;
+        let Self { reader, pending, tracks, choice, .. } = self;
         let budget = Budget { items: usize::MAX, bytes: MAX_PENDING, time: TimeDelta(i64::MAX) };
         reader
             .read(budget, |read| match read {
-                Read::Context(headers) => pending.extend(wanted(&headers, *tracks)),
+                Read::Context(headers) => {
+                    *tracks = choice.as_ref().and_then(|choice| choice(&headers)).unwrap_or(*tracks);
+                    pending.extend(wanted(&headers, *tracks));
+                }
                 Read::Item(packet) => pending.push_back(packet.bytes.clone()),
                 Read::Skipped(_) => {}
             })

@@ -169,6 +169,10 @@ struct Pace {
     speed_percent: u32,
 }
 
+/// Which tracks a reader can take under a context: asked whenever the context changes, so that a reader that knows
+/// some codecs only is right after a change in mid-stream too. `None` ends the reader as unsupported.
+pub type TrackChoice<C> = Arc<dyn Fn(&C) -> Option<TrackMask> + Send + Sync>;
+
 /// A reader's place in a [`Log`]: a number, and what it needs to land on keyframes.
 ///
 /// Reading never blocks and never waits; [`poll_ready`](Self::poll_ready) is the only thing that does.
@@ -178,6 +182,9 @@ pub struct Cursor<T: LogItem> {
     pub(super) start: StartMode,
     lag: LagPolicy,
     pub(super) tracks: TrackMask,
+    choice: Option<TrackChoice<T::Context>>,
+    /// The context that `choice` was last asked about.
+    chosen_for: Option<Arc<T::Context>>,
     /// The number to read next; `None` until there is something to start from.
     pub(super) next: Option<u64>,
     pub(super) context: Option<Arc<T::Context>>,
@@ -216,6 +223,8 @@ impl<T: LogItem> Cursor<T> {
             start,
             lag,
             tracks: TrackMask::ALL,
+            choice: None,
+            chosen_for: None,
             next,
             context: None,
             awaiting: TrackMask::ALL,
@@ -233,6 +242,25 @@ impl<T: LogItem> Cursor<T> {
     /// Chooses the tracks to read; the others are passed over without a word.
     pub fn set_tracks(&mut self, tracks: TrackMask) {
         self.tracks = tracks;
+    }
+
+    /// Lets `choice` choose the tracks, now and whenever the context changes.
+    pub fn set_track_choice(&mut self, choice: TrackChoice<T::Context>) {
+        self.choice = Some(choice);
+        self.chosen_for = None;
+    }
+
+    pub(crate) const fn track_choice(&self) -> Option<&TrackChoice<T::Context>> {
+        self.choice.as_ref()
+    }
+
+    fn choose_tracks(&mut self, context: &Arc<T::Context>) -> Result<(), CloseReason> {
+        let Some(choice) = &self.choice else { return Ok(()) };
+        if !self.chosen_for.as_ref().is_some_and(|known| Arc::ptr_eq(known, context)) {
+            self.tracks = choice(context).ok_or(CloseReason::Unsupported)?;
+            self.chosen_for = Some(Arc::clone(context));
+        }
+        Ok(())
     }
 
     /// The tracks that are read.
@@ -290,7 +318,8 @@ impl<T: LogItem> Cursor<T> {
     /// Reads what is there, up to `budget`, and hands each thing to `each`. `now` paces and dates skips.
     ///
     /// # Errors
-    /// [`CloseReason::SlowConsumer`] when the reader was moved more often than its policy allows.
+    /// [`CloseReason::SlowConsumer`] when the reader was moved more often than its policy allows,
+    /// [`CloseReason::Unsupported`] when its [`TrackChoice`] finds nothing for it.
     pub fn read(
         &mut self,
         now: Instant,
@@ -318,6 +347,7 @@ impl<T: LogItem> Cursor<T> {
             if let Some(until) = self.paced(now, entry.dts()) {
                 return Ok(Progress::PacedUntil(until));
             }
+            self.choose_tracks(entry.context())?;
             self.next = Some(entry.sequence() + 1);
             if !self.wants(&entry) {
                 continue;

@@ -33,7 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 pub use batch::Batch;
-pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode};
+pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode, TrackChoice};
 pub use writer::{Retention, Writer};
 
 use crate::close::CloseReason;

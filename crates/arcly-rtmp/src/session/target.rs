@@ -62,6 +62,7 @@ fn userinfo(url: &str) -> Option<(Arc<str>, Arc<str>)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::type_complexity, reason = "case tables")]
 mod tests {
     use super::*;
 

@@ -1,0 +1,262 @@
+//! Between RTMP messages and the engine: a publisher's tags to frames, a stream's frames to messages.
+//!
+//! What players get is built once per stream ([`MessagePacketizer`]): messages with absolute timestamps, one chunk size
+//! and message stream 1 are the same bytes for every one of them.
+
+use std::sync::Arc;
+
+use arcly_codec::flv::{self, Demuxer, Muxer, MuxerOptions, TagClass, TagKind};
+use arcly_core::derived::{Headers, Packet, Packetizer};
+use arcly_core::time::Unwrapper32;
+use arcly_core::track::TrackMask;
+use arcly_core::{
+    CloseReason, FrameFlags, MediaFrame, Publisher, StreamError, Timestamp, Track, TrackId, TrackKind,
+    TrackSet,
+};
+use bytes::{Bytes, BytesMut};
+
+use crate::config::CHUNK_SIZE;
+use crate::session::Tag;
+use crate::wire::{Capabilities, CapsEx, ChunkStreamId, MessageHeader, MessageType, encode_message};
+
+/// The message stream that serialised messages are stamped with: what every server gives its first stream.
+pub const MESSAGE_STREAM: u32 = 1;
+
+/// Why a publisher's tag ended its stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// The tags cannot be taken any further.
+    #[error(transparent)]
+    Tags(#[from] flv::Error),
+    /// The engine has taken the right to publish away.
+    #[error(transparent)]
+    Engine(#[from] StreamError),
+}
+
+impl IngestError {
+    /// The reason for logs, metrics and replies.
+    #[must_use]
+    pub fn reason(&self) -> CloseReason {
+        match self {
+            Self::Tags(error) => (*error).into(),
+            Self::Engine(error) => error.reason(),
+        }
+    }
+}
+
+/// Tags of one RTMP stream into the engine.
+#[derive(Debug)]
+pub struct Ingest {
+    publisher: Publisher,
+    demuxer: Demuxer,
+    /// One for all kinds: they share the publisher's clock, and wrap together.
+    clock: Unwrapper32,
+}
+
+impl Ingest {
+    /// Publishes what the tags carry.
+    #[must_use]
+    pub fn new(publisher: Publisher) -> Self {
+        Self { publisher, demuxer: Demuxer::new(flv::Limits::default()), clock: Unwrapper32::new() }
+    }
+
+    /// The right to publish that is used.
+    #[must_use]
+    pub const fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// What was tolerated so far.
+    #[must_use]
+    pub const fn counters(&self) -> flv::Counters {
+        self.demuxer.counters()
+    }
+
+    /// Takes a tag.
+    ///
+    /// # Errors
+    /// See [`IngestError`]; the stream is over for this publisher.
+    pub fn handle(&mut self, tag: Tag) -> Result<(), IngestError> {
+        let at = self.clock.unwrap(tag.timestamp.into());
+        self.demuxer.handle_tag(tag_kind(tag.kind), at, tag.payload)?;
+        while let Some(event) = self.demuxer.poll_event() {
+            self.publisher.handle(event)?;
+        }
+        Ok(())
+    }
+}
+
+const fn tag_kind(kind: TrackKind) -> TagKind {
+    match kind {
+        TrackKind::Audio => TagKind::Audio,
+        TrackKind::Video => TagKind::Video,
+        TrackKind::Data => TagKind::Script,
+    }
+}
+
+/// Which way serialised messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To players.
+    Play,
+    /// To a server that this side publishes to: `@setDataFrame` stands before the metadata.
+    Publish,
+}
+
+impl Direction {
+    /// Tells the derived logs of the two apart.
+    #[must_use]
+    pub const fn variant(self) -> u64 {
+        match self {
+            Self::Play => 0,
+            Self::Publish => 1,
+        }
+    }
+}
+
+/// Frames to serialised RTMP messages.
+#[derive(Debug)]
+pub struct MessagePacketizer {
+    muxer: Muxer,
+    headers: Arc<Headers>,
+    last: Timestamp,
+}
+
+impl MessagePacketizer {
+    /// A packetiser that knows no tracks.
+    #[must_use]
+    pub fn new(direction: Direction) -> Self {
+        let encoder = Some(concat!("arcly ", env!("CARGO_PKG_VERSION")).into());
+        let set_data_frame = direction == Direction::Publish;
+        let options = MuxerOptions { nano_offset: false, set_data_frame, encoder };
+        Self { muxer: Muxer::new(options), headers: Arc::default(), last: Timestamp::ZERO }
+    }
+}
+
+impl Packetizer for MessagePacketizer {
+    type Item = Packet;
+
+    fn headers(&mut self, tracks: &Arc<TrackSet>) -> Arc<Headers> {
+        let tags = self.muxer.tracks(tracks, self.last);
+        let parts = tags.iter().map(|tag| (tag.track, encode_tag(tag))).collect();
+        self.headers = Arc::new(Headers { tracks: Arc::clone(tracks), parts });
+        Arc::clone(&self.headers)
+    }
+
+    fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Packet>) {
+        self.last = self.last.max(frame.dts);
+        let Some(tag) = self.muxer.frame(frame) else { return };
+        let bytes = if frame.flags.contains(FrameFlags::DISCONTINUITY) {
+            // A new sequence header is what players take for a new start.
+            let mut bytes = BytesMut::new();
+            header_of(&self.headers, frame.track).for_each(|part| bytes.extend_from_slice(part));
+            put_tag(&mut bytes, &tag);
+            bytes.freeze()
+        } else {
+            encode_tag(&tag)
+        };
+        out.push(Packet { track: frame.track, dts: frame.dts, flags: frame.flags, bytes });
+    }
+}
+
+fn header_of(headers: &Headers, track: TrackId) -> impl Iterator<Item = &Bytes> {
+    headers.parts.iter().filter(move |(of, _)| *of == Some(track)).map(|(_, bytes)| bytes)
+}
+
+fn encode_tag(tag: &flv::Tag) -> Bytes {
+    let mut out = BytesMut::new();
+    put_tag(&mut out, tag);
+    out.freeze()
+}
+
+/// Appends a tag as one message.
+fn put_tag(out: &mut BytesMut, tag: &flv::Tag) {
+    let (csid, kind) = match tag.kind {
+        TagKind::Audio => (ChunkStreamId::AUDIO, MessageType::Audio),
+        TagKind::Video => (ChunkStreamId::VIDEO, MessageType::Video),
+        TagKind::Script => (ChunkStreamId::STREAM, MessageType::DataAmf0),
+    };
+    let header = MessageHeader { csid, timestamp: tag.timestamp_ms, kind, stream_id: MESSAGE_STREAM };
+    encode_message(out, &header, &[&tag.header, &tag.payload], CHUNK_SIZE as usize);
+}
+
+/// The tracks that a peer with those capabilities can take: legacy codecs always, Enhanced RTMP's where they were
+/// announced, and a second track of a kind only with multitrack. `None` when the stream has sound or pictures and the
+/// peer can take neither.
+#[must_use]
+pub fn playable(tracks: &TrackSet, capabilities: &Capabilities) -> Option<TrackMask> {
+    let multitrack = capabilities.extensions.contains(CapsEx::MULTITRACK);
+    let can_take = |track: &&Track| {
+        let first = tracks.first(track.kind()).is_some_and(|first| first.id == track.id);
+        match flv::needs(track, tracks) {
+            Some(TagClass::Legacy) => true,
+            Some(TagClass::Enhanced(fourcc)) => (first || multitrack) && capabilities.accepts(fourcc),
+            None => false,
+        }
+    };
+    let is_media = |track: &&Track| track.kind() != TrackKind::Data;
+    let starved =
+        tracks.iter().any(|track| is_media(&track)) && !tracks.iter().filter(is_media).any(|t| can_take(&t));
+    (!starved).then(|| tracks.iter().filter(can_take).map(|track| track.id).collect())
+}
+
+#[cfg(test)]
+#[allow(clippy::type_complexity, reason = "case tables")]
+mod tests {
+    use super::*;
+    use crate::config::SessionConfig;
+    use arcly_core::{CodecConfig, CodecId};
+
+    fn set(codecs: &[CodecId]) -> TrackSet {
+        let ids = (0..).filter_map(TrackId::new);
+        TrackSet::new(ids.zip(codecs).map(|(id, codec)| Track::new(id, *codec, CodecConfig::None)))
+    }
+
+    #[test]
+    fn enhanced_codecs_go_to_those_who_announced_them() {
+        use CodecId::{Aac, Amf, Av1, H264, H265, Klv, Opus};
+        let everything = SessionConfig::default().capabilities;
+        let mut one_track = everything.clone();
+        one_track.extensions = CapsEx::empty();
+        let legacy = Capabilities::default();
+        let cases: &[(&[CodecId], &Capabilities, Option<&[u8]>)] = &[
+            (&[H264, Aac], &legacy, Some(&[0, 1])),
+            (&[H265, Aac], &legacy, Some(&[1])),
+            (&[H265, Opus], &legacy, None),
+            (&[H265, Opus, Amf], &legacy, None),
+            (&[H265, Opus], &everything, Some(&[0, 1])),
+            (&[H264, Aac, Aac], &legacy, Some(&[0, 1])),
+            (&[H264, Aac, Aac], &one_track, Some(&[0, 1])),
+            (&[H264, Av1, Aac, Opus], &everything, Some(&[0, 1, 2, 3])),
+            (&[H264, Amf, Klv], &legacy, Some(&[0, 1])),
+            (&[Amf], &legacy, Some(&[0])),
+            (&[], &legacy, Some(&[])),
+        ];
+        for (codecs, capabilities, expect) in cases {
+            let expect =
+                expect.map(|ids| ids.iter().filter_map(|&id| TrackId::new(id)).collect::<TrackMask>());
+            assert_eq!(playable(&set(codecs), capabilities), expect, "{codecs:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_whole_and_absolute() {
+        let mut packetizer = MessagePacketizer::new(Direction::Play);
+        let tracks = Arc::new(set(&[CodecId::H264, CodecId::Mp3]));
+        let headers = packetizer.headers(&tracks);
+        assert!(headers.parts.iter().any(|(track, _)| track.is_none()), "onMetaData");
+        let at = Timestamp::from_millis((1 << 32) + 40);
+        let frame = MediaFrame::new(TrackId::VIDEO, at, Bytes::from_static(&[0, 0, 0, 1, 0x65]));
+        let mut out = Vec::new();
+        packetizer.packetize(&frame.with_flags(FrameFlags::KEYFRAME), &mut out);
+        let mut decoder = crate::wire::ChunkDecoder::new(crate::wire::ChunkLimits::default());
+        decoder.set_chunk_size(CHUNK_SIZE);
+        let message = decoder.decode(&mut &out[0].bytes[..]).unwrap().unwrap();
+        assert_eq!(
+            (message.kind, message.timestamp, message.stream_id),
+            (MessageType::Video, 40, MESSAGE_STREAM)
+        );
+        assert_eq!(message.payload[..], [0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65]);
+    }
+}

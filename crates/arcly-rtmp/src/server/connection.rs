@@ -1,0 +1,536 @@
+//! One connection: drives a [`ServerSession`] over a socket, and brings its streams and the engine together.
+//!
+//! No decision about the protocol is made here. While something is played, the socket's writing half belongs to an
+//! egress worker, and what the session has to say goes through it; else the connection writes itself.
+
+use core::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use arcly_core::contract::auth::Credentials;
+use arcly_core::derived::Headers;
+use arcly_core::egress::{Attached, Finished};
+use arcly_core::log::TrackChoice;
+use arcly_core::machine::{Machine, Output};
+use arcly_core::{
+    ClientInfo, CloseReason, PlayRequest, PublishRequest, Publisher, Result, StreamError, Subscription,
+    Track, TrackKind, clock,
+};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use super::Shared;
+use super::gate::Admission;
+use crate::error::SessionError;
+use crate::io::{Outbox, close_reason, os_entropy, poll_receive};
+use crate::media::{Direction, Ingest, MessagePacketizer, playable};
+use crate::session::{ServerEvent, ServerSession, StreamId, Target};
+use crate::wire::Capabilities;
+
+/// Publishers and readers that were ended from outside are noticed this late at the most, when they are silent.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// A peer that has said something this long ago is still there.
+const HEARD_LATELY: Duration = Duration::from_secs(5);
+/// How long a good-bye may take to go out.
+const FLUSH: Duration = Duration::from_millis(500);
+/// How long the peer may go on sending after it, so that a reset does not overtake the good-bye.
+const LINGER: Duration = Duration::from_millis(250);
+
+/// What a connection has been told by one of those it listens to.
+enum Activity<W> {
+    /// The peer sent something, or nothing more (`Ok(0)`).
+    Input(io::Result<usize>),
+    /// The socket took something.
+    Written(io::Result<usize>),
+    /// The engine has decided about a request.
+    Decided(Decision),
+    /// What was played is over.
+    Finished(Finished<W>),
+    /// Time has passed.
+    Timer,
+    /// The server goes down.
+    Shutdown,
+}
+
+enum Decision {
+    Publish(StreamId, Result<Publisher>),
+    Play(StreamId, Result<Subscription>),
+}
+
+/// Who writes to the socket.
+enum Sink<W> {
+    /// The connection itself.
+    Own(W),
+    /// An egress worker, for as long as it plays. `recalled` when the connection has asked for it back.
+    Egress { stream: StreamId, attached: Attached<W>, recalled: bool },
+    /// Nobody any more.
+    Gone,
+}
+
+/// A stream that the client plays, or wants to.
+struct Player {
+    stream: StreamId,
+    target: Target,
+    audio: bool,
+    video: bool,
+    paused: bool,
+}
+
+pub(super) struct Connection<R, W> {
+    shared: Arc<Shared>,
+    remote: SocketAddr,
+    protocol: &'static str,
+    session: ServerSession,
+    reader: R,
+    sink: Sink<W>,
+    outbox: Outbox,
+    publishing: Vec<(StreamId, Ingest)>,
+    playing: Vec<Player>,
+    decisions: FuturesUnordered<BoxFuture<'static, Decision>>,
+    /// Publish requests that wait for a decision; nothing is read meanwhile, because what follows is media.
+    undecided: usize,
+    admission: Option<Admission>,
+    heard: Instant,
+    wake: Option<Instant>,
+    /// How the session ended, for the log.
+    error: Option<String>,
+    /// When the connection is closed by force, once the server goes down.
+    farewell: Option<Instant>,
+}
+
+impl<R, W> Connection<R, W>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        remote: SocketAddr,
+        protocol: &'static str,
+        admission: Admission,
+        (reader, writer): (R, W),
+        now: Instant,
+    ) -> io::Result<Self> {
+        let session = ServerSession::new(Arc::clone(&shared.session), os_entropy()?, now);
+        Ok(Self {
+            shared,
+            remote,
+            protocol,
+            session,
+            reader,
+            sink: Sink::Own(writer),
+            outbox: Outbox::default(),
+            publishing: Vec::new(),
+            playing: Vec::new(),
+            decisions: FuturesUnordered::new(),
+            undecided: 0,
+            admission: Some(admission),
+            heard: now,
+            wake: None,
+            error: None,
+            farewell: None,
+        })
+    }
+
+    /// Serves the connection to its end, and says why it ended.
+    pub(super) async fn serve(mut self) -> CloseReason {
+        let shared = Arc::clone(&self.shared);
+        let mut shutdown = core::pin::pin!(shared.shutdown.cancelled());
+        let mut sleep = core::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        let mut armed = None;
+        let reason = loop {
+            self.drain();
+            if let Some(reason) = self.session.closed() {
+                break reason;
+            }
+            if self.admission.is_some() && !self.session.is_unauthorized() {
+                self.admission = None;
+            }
+            let due = self.next_wake();
+            if armed != Some(due) {
+                sleep.as_mut().reset(due.into());
+                armed = Some(due);
+            }
+            let draining = self.farewell.is_some();
+            let activity = poll_fn(|cx| {
+                if let Poll::Ready(activity) = self.poll_activity(cx) {
+                    return Poll::Ready(activity);
+                }
+                if sleep.as_mut().poll(cx).is_ready() {
+                    armed = None;
+                    return Poll::Ready(Activity::Timer);
+                }
+                if !draining && shutdown.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Activity::Shutdown);
+                }
+                Poll::Pending
+            });
+            let activity = activity.await;
+            if let Some(reason) = self.handle(activity) {
+                break reason;
+            }
+        };
+        let why = self.error.take().unwrap_or_default();
+        tracing::info!(peer = %self.remote, protocol = self.protocol, %reason, why, "closed");
+        self.leave(reason).await;
+        reason
+    }
+
+    fn next_wake(&self) -> Instant {
+        let now = clock::now();
+        let idle = now + Duration::from_secs(3_600);
+        let quiet = self.publishing.is_empty() && self.playing.is_empty();
+        let housekeeping = if quiet { idle } else { now + HOUSEKEEPING };
+        [self.wake, self.farewell].into_iter().flatten().fold(housekeeping, Instant::min)
+    }
+
+    /// The next thing that happens. Writing comes first, because it is bounded; reading is not.
+    fn poll_activity(&mut self, cx: &mut Context<'_>) -> Poll<Activity<W>> {
+        match &mut self.sink {
+            Sink::Own(writer) if !self.outbox.is_empty() => {
+                if let Poll::Ready(written) = self.outbox.poll_write(writer, cx) {
+                    return Poll::Ready(Activity::Written(written));
+                }
+            }
+            Sink::Egress { attached, .. } => {
+                if let Poll::Ready(finished) = core::pin::pin!(attached.finished()).poll(cx) {
+                    return Poll::Ready(Activity::Finished(finished));
+                }
+            }
+            _ => {}
+        }
+        if let Poll::Ready(Some(decision)) = self.decisions.poll_next_unpin(cx) {
+            return Poll::Ready(Activity::Decided(decision));
+        }
+        if self.undecided > 0 {
+            return Poll::Pending;
+        }
+        let Self { reader, session, error, heard, .. } = self;
+        let received = poll_receive(reader, cx, |bytes| {
+            let now = clock::now();
+            *heard = now;
+            note(error, session.handle_input(now, bytes));
+        });
+        received.map(Activity::Input)
+    }
+
+    /// Acts on what has happened; a reason ends the connection without a good-bye.
+    fn handle(&mut self, activity: Activity<W>) -> Option<CloseReason> {
+        let now = clock::now();
+        match activity {
+            Activity::Input(Ok(0)) => return Some(CloseReason::PeerClosed),
+            // Time is looked at after the input, so that a late timer of ours is not held against the peer.
+            Activity::Input(Ok(_)) if self.wake.is_none_or(|wake| now < wake) => {}
+            Activity::Input(Ok(_)) | Activity::Timer => {
+                note(&mut self.error, self.session.handle_timeout(now));
+                self.housekeeping(now);
+            }
+            Activity::Written(Ok(_)) => {
+                note(&mut self.error, self.session.handle_backlog(now, self.outbox.len(), true))
+            }
+            Activity::Input(Err(error)) | Activity::Written(Err(error)) => {
+                return Some(self.lost(&error, now));
+            }
+            Activity::Decided(Decision::Publish(stream, result)) => self.publish_decided(now, stream, result),
+            Activity::Decided(Decision::Play(stream, result)) => self.play_decided(now, stream, result),
+            Activity::Finished(finished) => return self.finished(finished),
+            Activity::Shutdown => self.begin_shutdown(),
+        }
+        None
+    }
+
+    fn lost(&mut self, error: &io::Error, now: Instant) -> CloseReason {
+        self.error.get_or_insert_with(|| error.to_string());
+        close_reason(error, now.saturating_duration_since(self.heard) < HEARD_LATELY)
+    }
+
+    /// Asks the client to go elsewhere where it understands that, and says good-bye where it does not.
+    fn begin_shutdown(&mut self) {
+        self.farewell = Some(clock::now() + self.shared.drain);
+        if !self.session.request_reconnect(None) {
+            self.session.shutdown();
+        }
+    }
+
+    fn housekeeping(&mut self, now: Instant) {
+        if self.farewell.is_some_and(|at| now >= at) {
+            self.session.shutdown();
+        }
+        let revoked = self
+            .publishing
+            .iter()
+            .find_map(|(stream, ingest)| ingest.publisher().close_reason().map(|reason| (*stream, reason)));
+        if let Some((stream, reason)) = revoked {
+            self.unpublish(stream, reason, &format!("ended: {reason}"));
+        }
+    }
+
+    /// Takes everything out of the session: bytes into the outbox, events to their places.
+    fn drain(&mut self) {
+        while self.undecided == 0 {
+            match self.session.poll_output() {
+                Output::Transmit(bytes) => self.transmit(bytes),
+                Output::Event(event) => self.handle_event(event),
+                Output::Wait(until) => {
+                    self.wake = until;
+                    break;
+                }
+            }
+        }
+    }
+
+    fn transmit(&mut self, bytes: Bytes) {
+        // What is said after a recall has to wait until the writer is back.
+        if let Sink::Egress { attached, recalled: false, .. } = &self.sink {
+            if attached.send(bytes).is_err() {
+                attached.detach(CloseReason::SlowConsumer);
+            }
+            return;
+        }
+        self.outbox.push(bytes);
+        note(&mut self.error, self.session.handle_backlog(clock::now(), self.outbox.len(), false));
+    }
+
+    fn handle_event(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::PublishRequest { stream, target } => self.request_publish(stream, &target),
+            ServerEvent::PlayRequest { stream, target } => {
+                let credentials = Some(self.credentials(&target));
+                self.request_play(stream, &target, credentials);
+                self.playing.push(Player { stream, target, audio: true, video: true, paused: false });
+            }
+            ServerEvent::Tag { stream, tag } => {
+                let ingest = self.publishing.iter_mut().find(|(id, _)| *id == stream);
+                if let Some(Err(error)) = ingest.map(|(_, ingest)| ingest.handle(tag)) {
+                    self.error.get_or_insert_with(|| error.to_string());
+                    self.unpublish(stream, error.reason(), &error.to_string());
+                }
+            }
+            ServerEvent::Stopped { stream } => {
+                self.publishing.retain(|(id, _)| *id != stream);
+                self.playing.retain(|player| player.stream != stream);
+                self.recall(stream);
+            }
+            ServerEvent::Paused { stream, paused } => self.change(stream, |player| player.paused = paused),
+            ServerEvent::Receive { stream, audio, video } => self.change(stream, |player| {
+                player.audio = audio.unwrap_or(player.audio);
+                player.video = video.unwrap_or(player.video);
+            }),
+        }
+    }
+
+    fn client(&self) -> ClientInfo {
+        let agent = Some(&self.session.client().flash_ver).filter(|agent| !agent.is_empty());
+        ClientInfo { protocol: self.protocol, remote: Some(self.remote), agent: agent.cloned() }
+    }
+
+    fn credentials(&self, target: &Target) -> Credentials {
+        let mut credentials = Credentials::new(self.protocol).with_remote(self.remote);
+        if let Some(query) = &target.query {
+            credentials = credentials.with_query(&**query);
+        }
+        if let Some((user, password)) = &target.user {
+            credentials = credentials.with_login(&**user, &**password);
+        }
+        credentials
+    }
+
+    // Publishing.
+
+    fn request_publish(&mut self, stream: StreamId, target: &Target) {
+        let request = PublishRequest::new(target.key.clone(), self.client(), self.credentials(target));
+        let registry = Arc::clone(&self.shared.context.publish);
+        self.undecided = self.undecided.saturating_add(1);
+        self.decisions
+            .push(Box::pin(async move { Decision::Publish(stream, registry.publish(request).await) }));
+    }
+
+    fn publish_decided(&mut self, now: Instant, stream: StreamId, result: Result<Publisher>) {
+        self.undecided = self.undecided.saturating_sub(1);
+        match result {
+            Ok(publisher) => {
+                tracing::info!(peer = %self.remote, stream = %publisher.key(), "publishing");
+                self.publishing.push((stream, Ingest::new(publisher)));
+                self.session.accept_publish(now, stream);
+            }
+            Err(error) => self.refuse(stream, &error),
+        }
+    }
+
+    fn unpublish(&mut self, stream: StreamId, reason: CloseReason, description: &str) {
+        self.publishing.retain(|(id, _)| *id != stream);
+        if reason == CloseReason::Shutdown {
+            self.session.end_publish(stream, reason);
+        } else {
+            self.session.reject(stream, reason, description);
+        }
+    }
+
+    fn refuse(&mut self, stream: StreamId, error: &StreamError) {
+        self.error.get_or_insert_with(|| error.to_string());
+        self.session.reject(stream, error.reason(), &error.to_string());
+    }
+
+    // Playing.
+
+    fn request_play(&mut self, stream: StreamId, target: &Target, credentials: Option<Credentials>) {
+        let mut request = PlayRequest::internal(target.key.clone(), self.protocol);
+        request.client = self.client();
+        request.credentials = credentials;
+        let registry = Arc::clone(&self.shared.context.playback);
+        self.session.hold(clock::now(), stream);
+        self.decisions
+            .push(Box::pin(async move { Decision::Play(stream, registry.subscribe(request).await) }));
+    }
+
+    fn play_decided(&mut self, now: Instant, stream: StreamId, result: Result<Subscription>) {
+        let Some(at) = self.playing.iter().position(|player| player.stream == stream) else { return };
+        let subscription = match result {
+            Ok(subscription) => subscription,
+            Err(error) => {
+                self.playing.remove(at);
+                return self.refuse(stream, &error);
+            }
+        };
+        self.session.accept_play(now, stream);
+        self.drain();
+        self.attach(stream, subscription);
+    }
+
+    /// Hands the socket to an egress worker.
+    fn attach(&mut self, stream: StreamId, subscription: Subscription) {
+        let Some(player) = self.playing.iter().find(|player| player.stream == stream) else { return };
+        if player.paused {
+            return;
+        }
+        let choice = choice(self.session.capabilities().clone(), player.audio, player.video);
+        let writer = match core::mem::replace(&mut self.sink, Sink::Gone) {
+            Sink::Own(writer) => writer,
+            // One socket has one writer: a second stream on the connection is played over a connection of its own.
+            other => {
+                self.sink = other;
+                return self.end_play(stream, CloseReason::Limit("players"));
+            }
+        };
+        let mut reader =
+            subscription.into_derived(Direction::Play.variant(), || MessagePacketizer::new(Direction::Play));
+        reader.set_track_choice(choice);
+        let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
+        tracing::debug!(peer = %self.remote, stream = %attached.state().key, "playing");
+        self.sink = Sink::Egress { stream, attached, recalled: false };
+    }
+
+    fn end_play(&mut self, stream: StreamId, reason: CloseReason) {
+        self.playing.retain(|player| player.stream != stream);
+        if reason == CloseReason::Unsupported || matches!(reason, CloseReason::Limit(_)) {
+            self.session.reject(stream, reason, &format!("this stream cannot be played here: {reason}"));
+        } else {
+            self.session.end_play(stream, reason);
+        }
+    }
+
+    /// Asks for the writer back.
+    fn recall(&mut self, of: StreamId) {
+        if let Sink::Egress { stream, attached, recalled } = &mut self.sink
+            && *stream == of
+        {
+            attached.detach(CloseReason::PeerClosed);
+            *recalled = true;
+        }
+    }
+
+    /// Changes what a player gets: the reader in place is given up, and a new one begins at the newest keyframe.
+    fn change(&mut self, stream: StreamId, change: impl FnOnce(&mut Player)) {
+        let Some(player) = self.playing.iter_mut().find(|player| player.stream == stream) else { return };
+        change(player);
+        let target = (!player.paused).then(|| player.target.clone());
+        match (&self.sink, target) {
+            (Sink::Egress { .. }, _) => self.recall(stream),
+            (_, Some(target)) => self.request_play(stream, &target, None),
+            _ => {}
+        }
+    }
+
+    /// The writer comes back from the worker, if it still can be written to.
+    fn finished(&mut self, finished: Finished<W>) -> Option<CloseReason> {
+        let Sink::Egress { stream, recalled, .. } = core::mem::replace(&mut self.sink, Sink::Gone) else {
+            return None;
+        };
+        let Some(writer) = finished.writer else { return Some(finished.reason) };
+        self.sink = Sink::Own(writer);
+        let player = self.playing.iter().find(|player| player.stream == stream);
+        match player.map(|player| (player.paused, player.target.clone())) {
+            Some(_) if !recalled => self.end_play(stream, finished.reason),
+            Some((false, target)) => self.request_play(stream, &target, None),
+            // Paused, or the client is done with it and was told so.
+            _ => {}
+        }
+        None
+    }
+
+    /// The writing half, waiting for a worker that has it to let it go.
+    async fn writer_back(&mut self, reason: CloseReason) -> Option<W> {
+        match core::mem::replace(&mut self.sink, Sink::Gone) {
+            Sink::Own(writer) => Some(writer),
+            Sink::Egress { mut attached, .. } => {
+                attached.detach(reason);
+                tokio::time::timeout(FLUSH, attached.finished()).await.ok()?.writer
+            }
+            Sink::Gone => None,
+        }
+    }
+
+    /// Sends what the session still has to say, and closes so that the peer can read it.
+    async fn leave(mut self, reason: CloseReason) {
+        self.publishing.clear();
+        self.admission = None;
+        let mut outbox = core::mem::take(&mut self.outbox);
+        loop {
+            match self.session.poll_output() {
+                Output::Transmit(bytes) => outbox.push(bytes),
+                Output::Event(_) => {}
+                Output::Wait(_) => break,
+            }
+        }
+        let Some(mut writer) = self.writer_back(reason).await else { return };
+        let flush = async {
+            while !outbox.is_empty() {
+                poll_fn(|cx| outbox.poll_write(&mut writer, cx)).await?;
+            }
+            writer.shutdown().await
+        };
+        if !matches!(tokio::time::timeout(FLUSH, flush).await, Ok(Ok(())))
+            || reason == CloseReason::PeerClosed
+        {
+            return;
+        }
+        let mut reader = self.reader;
+        let linger =
+            async { while poll_fn(|cx| poll_receive(&mut reader, cx, |_| {})).await.is_ok_and(|n| n > 0) {} };
+        let _ = tokio::time::timeout(LINGER, linger).await;
+    }
+}
+
+/// The tracks that a player gets: what it can take, less what it does not want. Nothing at all is unsupported.
+fn choice(capabilities: Capabilities, audio: bool, video: bool) -> TrackChoice<Headers> {
+    Arc::new(move |headers| {
+        let mask = playable(&headers.tracks, &capabilities)?;
+        let wanted = |track: &&Track| match track.kind() {
+            TrackKind::Audio => audio,
+            TrackKind::Video => video,
+            TrackKind::Data => true,
+        };
+        Some(mask.intersection(headers.tracks.iter().filter(wanted).map(|track| track.id).collect()))
+    })
+}
+
+fn note(slot: &mut Option<String>, result: core::result::Result<(), SessionError>) {
+    if let Err(error) = result {
+        slot.get_or_insert_with(|| error.to_string());
+    }
+}
