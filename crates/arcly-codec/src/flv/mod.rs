@@ -32,6 +32,14 @@ mod error;
 mod file;
 mod muxer;
 mod script;
+#[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "tests choose their numbers"
+)]
+mod tests;
 
 pub use body::{AudioTag, Body, FrameType, LegacyAudio, Packet, VideoTag};
 pub use codec::{TagClass, fourcc_of, needs};

@@ -192,7 +192,7 @@ fn announce(output: &Output, track: &Track, timestamp_ms: u32, tags: &mut SmallV
         }
     }
     if let (TagClass::Enhanced(_), TrackParams::Video(params)) = (output.class, &track.params)
-        && params.hdr.is_some()
+        && (params.color.is_some() || params.hdr.is_some())
     {
         let color = script::encode_color(params.color, params.hdr, params.bit_depth);
         // The frame type means nothing here; 5 is what others write.
