@@ -74,6 +74,8 @@ pub struct StreamInfo {
     pub qos: Vec<(TrackId, TrackQos)>,
     /// Readers at the moment.
     pub readers: usize,
+    /// Readers that wait for its publisher.
+    pub waiting: usize,
     /// Payload bytes and frames logged.
     pub bytes_in: u64,
     /// Frames logged.
@@ -191,6 +193,7 @@ impl Stream {
             tracks: self.tracks(),
             qos,
             readers: self.reader_count(),
+            waiting: self.state.receiver_count(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames_in: self.frames_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),

@@ -229,6 +229,8 @@ async fn readers_wait_for_a_stream_and_wake_its_source() {
         async move { subscribe(&engine).await }
     });
     sleep(Duration::from_secs(2)).await;
+    let info = engine.stream(&key()).unwrap().info();
+    assert_eq!((info.state, info.readers, info.waiting), (StreamState::Waiting, 0, 1));
     let mut publisher = publish(&engine).await.unwrap();
     stream(&mut publisher, 0, 10).await;
     let mut reader = waiting.await.unwrap();
