@@ -136,6 +136,15 @@ impl ClientSession {
         matches!(self.state, State::Active(_))
     }
 
+    /// The message stream that media goes on, while the session is active.
+    #[must_use]
+    pub const fn stream_id(&self) -> Option<u32> {
+        match self.state {
+            State::Active(id) => Some(id),
+            _ => None,
+        }
+    }
+
     /// Says good-bye; nothing comes after what `poll_output` then returns.
     pub fn finish(&mut self, reason: CloseReason) {
         if let State::Starting(id) | State::Active(id) = self.state {
@@ -252,17 +261,12 @@ impl ClientSession {
         let control = ControlMessage::decode(kind, &message.payload).map_err(|error| self.wire(error))?;
         let Some(control) = control else { return Ok(()) };
         match self.link.handle_control(now, control)? {
-            Some(UserControl::StreamEof(id)) if self.intent == Intent::Play && self.active() == Some(id) => {
+            Some(UserControl::StreamEof(id))
+                if self.intent == Intent::Play && self.stream_id() == Some(id) =>
+            {
                 Err(SessionError::Ended)
             }
             _ => Ok(()),
-        }
-    }
-
-    const fn active(&self) -> Option<u32> {
-        match self.state {
-            State::Active(id) => Some(id),
-            _ => None,
         }
     }
 
@@ -275,7 +279,7 @@ impl ClientSession {
             State::Starting(id) if message.stream_id == id && message.kind.is_media() => self.start(now, id),
             _ => {}
         }
-        if self.active().is_some() {
+        if self.stream_id().is_some() {
             self.events.extend(Tag::from_message(message).map(ClientEvent::Tag));
         }
     }
