@@ -14,6 +14,7 @@
 
 pub mod codec;
 pub mod core;
+pub mod flv;
 pub mod replay;
 pub mod rtmp;
 pub mod video;
