@@ -76,54 +76,88 @@ pub fn of_kind<'a>(packets: &'a [Packet], kind: &str) -> Vec<&'a Packet> {
     packets.iter().filter(|packet| packet.kind == kind).collect()
 }
 
-/// Asserts that `got` has the same packets as `expected` of each kind, in the same order.
+/// The packets of each track, video before audio, in the order in which the file counts its tracks.
+#[must_use]
+pub fn tracks(packets: &[Packet]) -> Vec<Vec<&Packet>> {
+    let mut tracks = Vec::new();
+    for kind in ["video", "audio"] {
+        let of_kind = of_kind(packets, kind);
+        let mut streams: Vec<usize> = of_kind.iter().map(|packet| packet.stream).collect();
+        streams.sort_unstable();
+        streams.dedup();
+        let of_stream = |stream| of_kind.iter().copied().filter(|packet| packet.stream == stream).collect();
+        tracks.extend(streams.into_iter().map(of_stream));
+    }
+    tracks
+}
+
+/// Asserts that `got` has the same tracks as `expected`, and on each the same packets in the same order.
 ///
 /// # Panics
 /// At the first difference, with both sides.
 pub fn assert_same(expected: &[Packet], got: &[Packet], times: Times) {
-    for kind in ["video", "audio"] {
-        let (expected, got) = (of_kind(expected, kind), of_kind(got, kind));
-        assert_eq!(expected.len(), got.len(), "number of {kind} packets");
-        assert_run(&expected, &got, kind, times);
-    }
+    let (expected, got) = (tracks(expected), tracks(got));
+    let count = |tracks: &[Vec<&Packet>]| -> Vec<(String, usize)> {
+        tracks.iter().map(|track| (track[0].kind.clone(), track.len())).collect()
+    };
+    assert_eq!(count(&expected), count(&got), "packets of each track: sent, and received");
+    let pairs: Vec<_> = expected.iter().map(Vec::as_slice).zip(got.iter().map(Vec::as_slice)).collect();
+    assert_runs(&pairs, times);
 }
 
-/// Asserts that `got` is one uninterrupted run of `expected`, for each kind that it has: what a reader gets
-/// that joins late and leaves early. Returns how many packets it has.
+/// Asserts that `got` is one uninterrupted run of `expected` on each track: what a reader gets that joins late
+/// and leaves early. Returns how many packets it has.
 ///
 /// # Panics
-/// When `got` is empty, starts at a packet that is not in `expected`, or differs after its start.
+/// When `got` is empty or lacks a track, starts at a packet that is not in `expected`, or differs after its start.
 pub fn assert_part(expected: &[Packet], got: &[Packet], times: Times) -> usize {
     assert!(!got.is_empty(), "nothing was received");
-    for kind in ["video", "audio"] {
-        let (expected, got) = (of_kind(expected, kind), of_kind(got, kind));
-        let Some(first) = got.first() else { continue };
-        let is_run = |start: &usize| {
-            let rest = &expected[*start..];
-            rest.len() >= got.len() && rest.iter().zip(&got).all(|(e, g)| e.hash == g.hash)
-        };
-        let candidates: Vec<usize> =
-            (0..expected.len()).filter(|&at| expected[at].hash == first.hash).collect();
-        // Where packets repeat (silence), the longest match is the one whose difference is worth showing.
-        let start = candidates.iter().copied().find(|at| is_run(at)).or_else(|| candidates.first().copied());
-        let start = start.unwrap_or_else(|| panic!("the first {kind} packet was never sent: {first:?}"));
-        let end = expected.len().min(start + got.len());
-        assert!(got.len() <= end - start, "{} {kind} packets more than were sent", got.len() - (end - start));
-        assert_run(&expected[start..end], &got, kind, times);
-    }
+    let (expected_tracks, got_tracks) = (tracks(expected), tracks(got));
+    assert_eq!(expected_tracks.len(), got_tracks.len(), "tracks sent, and received");
+    let pairs: Vec<_> =
+        expected_tracks.iter().zip(&got_tracks).map(|(e, g)| (find_run(e, g), &g[..])).collect();
+    assert_runs(&pairs, times);
     got.len()
 }
 
-fn assert_run(expected: &[&Packet], got: &[&Packet], kind: &str, times: Times) {
-    let shift = match (expected.first(), got.first()) {
-        (Some(e), Some(g)) if times == Times::Shifted => g.dts_us.unwrap_or(0) - e.dts_us.unwrap_or(0),
+/// The part of `expected` at which `got` starts, as long as `got`.
+fn find_run<'a, 'p>(expected: &'a [&'p Packet], got: &[&Packet]) -> &'a [&'p Packet] {
+    let first = got[0];
+    let is_run = |start: &usize| {
+        let rest = &expected[*start..];
+        rest.len() >= got.len() && rest.iter().zip(got).all(|(e, g)| e.hash == g.hash)
+    };
+    let candidates: Vec<usize> = (0..expected.len()).filter(|&at| expected[at].hash == first.hash).collect();
+    // Where packets repeat (silence), the one that goes on as `got` does is meant.
+    let start = candidates.iter().copied().find(is_run).or_else(|| candidates.first().copied());
+    let start = start.unwrap_or_else(|| panic!("the first {} packet was never sent: {first:?}", first.kind));
+    let end = expected.len().min(start + got.len());
+    assert!(
+        got.len() <= end - start,
+        "{} {} packets more than were sent",
+        got.len() - (end - start),
+        first.kind
+    );
+    &expected[start..end]
+}
+
+/// Compares track by track, under one shift for all: sound stays with its picture.
+fn assert_runs(tracks: &[(&[&Packet], &[&Packet])], times: Times) {
+    let shift = match tracks.first().map(|(expected, got)| (expected.first(), got.first())) {
+        Some((Some(e), Some(g))) if times == Times::Shifted => g.dts_us.unwrap_or(0) - e.dts_us.unwrap_or(0),
         _ => 0,
     };
-    for (n, (e, g)) in expected.iter().zip(got).enumerate() {
-        let same_bytes = e.hash == g.hash && e.size == g.size && e.key == g.key;
-        let same_time = |e: Option<i64>, g: Option<i64>| times == Times::Ignored || e.map(|e| e + shift) == g;
-        let same = same_bytes && same_time(e.pts_us, g.pts_us) && same_time(e.dts_us, g.dts_us);
-        assert!(same, "{kind} packet {n} differs\n  expected {e:?}\n  got      {g:?}\n  shift    {shift} us");
+    let same_time = |e: Option<i64>, g: Option<i64>| times == Times::Ignored || e.map(|e| e + shift) == g;
+    for (track, (expected, got)) in tracks.iter().enumerate() {
+        for (n, (e, g)) in expected.iter().zip(*got).enumerate() {
+            let same_bytes = e.kind == g.kind && e.hash == g.hash && e.size == g.size && e.key == g.key;
+            let same = same_bytes && same_time(e.pts_us, g.pts_us) && same_time(e.dts_us, g.dts_us);
+            let kind = &e.kind;
+            assert!(
+                same,
+                "{kind} packet {n} of track {track} differs\n  expected {e:?}\n  got      {g:?}\n  shift    {shift} us"
+            );
+        }
     }
 }
 
@@ -165,7 +199,13 @@ mod tests {
         let gap: Vec<Packet> = list(25..75, 0).into_iter().filter(|p| p.hash != "MD5:50").collect();
         let late: Vec<Packet> = list(25..50, 0).into_iter().chain(list(50..75, 1_000)).collect();
         let foreign = list(100..110, 0);
-        for wrong in [gap, late, foreign, Vec::new()] {
+        let sound =
+            |shift| list(25..75, shift).into_iter().map(|p| Packet { kind: "audio".into(), stream: 1, ..p });
+        let late_sound: Vec<Packet> = list(25..75, 0).into_iter().chain(sound(1_000)).collect();
+        let with_sound: Vec<Packet> = list(25..75, 0).into_iter().chain(sound(0)).collect();
+        let caught = std::panic::catch_unwind(|| assert_same(&with_sound, &late_sound, Times::Shifted));
+        assert!(caught.is_err(), "sound that is 1 ms behind its picture");
+        for wrong in [gap, late, foreign, late_sound, Vec::new()] {
             let caught = std::panic::catch_unwind(|| assert_part(&all, &wrong, Times::Shifted));
             assert!(caught.is_err(), "{wrong:?}");
         }

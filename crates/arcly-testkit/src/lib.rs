@@ -8,17 +8,25 @@
 //! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
 //! | [`tools`] | external programs: found, or skipped loudly |
 //! | [`process`] | child processes that end with the test, and the `arcly` binary |
+//! | [`program`] | external programs that run beside a test, and what they said when it fails |
 //! | [`ffprobe`] | packet lists, and what differs between two of them |
+//! | [`framehash`] | packet lists as any FFmpeg receives them, live too |
+//! | [`clips`] | short files in every codec that FLV carries, encoded once |
+//! | [`http`] | one HTTP request at a time |
 //!
 //! Everything here panics when something is wrong: that is how a test fails.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod clips;
 pub mod clock;
 pub mod ffprobe;
+pub mod framehash;
+pub mod http;
 pub mod media;
 pub mod net;
 pub mod pair;
 pub mod process;
+pub mod program;
 pub mod rng;
 pub mod tools;

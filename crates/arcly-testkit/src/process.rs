@@ -136,13 +136,7 @@ impl Arcly {
     pub fn start(command: &mut Command) -> Self {
         let mut guard =
             Guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
-        let log = Arc::new(Log::default());
-        let stderr = guard.child.stderr.take().expect("stderr is piped");
-        let writer = Arc::clone(&log);
-        thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| writer.push(line));
-            writer.close();
-        });
+        let log = Log::of(guard.child.stderr.take().expect("stderr is piped"));
         assert!(log.wait_for(START, |line| line.trim() == "ready"), "arcly is not ready:\n{}", log.text());
         let listening = log.lines().iter().filter_map(|line| parse_listening(line)).collect();
         Self { guard, log, listening }
@@ -234,12 +228,25 @@ impl Usage {
 
 /// Lines that one thread reads and others wait for.
 #[derive(Debug, Default)]
-struct Log {
+pub(crate) struct Log {
     state: Mutex<(Vec<String>, bool)>,
     changed: Condvar,
 }
 
 impl Log {
+    /// The lines of `from`, as they come.
+    pub(crate) fn of(from: impl Read + Send + 'static) -> Arc<Self> {
+        let log = Arc::new(Self::default());
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            // Programs put bytes of their input into messages.
+            let lines = BufReader::new(from).split(b'\n').map_while(Result::ok);
+            lines.for_each(|line| writer.push(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            writer.close();
+        });
+        log
+    }
+
     fn push(&self, line: String) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push(line);
         self.changed.notify_all();
@@ -250,15 +257,15 @@ impl Log {
         self.changed.notify_all();
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.lines().join("\n")
     }
 
-    fn wait_for(&self, limit: Duration, is_it: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn wait_for(&self, limit: Duration, is_it: impl Fn(&str) -> bool) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let still_waiting =
             |(lines, closed): &mut (Vec<String>, bool)| !*closed && !lines.iter().any(|line| is_it(line));
