@@ -246,3 +246,17 @@ fn m11_records_cut_or_lying() {
     let limit = Err(DecodeError::LimitExceeded { what: "parameter_sets", limit: 64 });
     assert_eq!(h265::decode_config(&many.into()), limit);
 }
+
+#[test]
+fn a_record_with_any_bit_flipped_still_round_trips_once_it_decodes() {
+    let record = include_bytes!("captures/ffmpeg_5.1_x265_hdr10.record.bin");
+    let mut decoded = 0;
+    for bit in 0..record.len() * 8 {
+        let mut flipped = record.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let Ok(config) = h265::decode_config(&Bytes::from(flipped)) else { continue };
+        assert_eq!(h265::decode_config(&h265::encode_config(&config)), Ok(config), "bit {bit}");
+        decoded += 1;
+    }
+    assert!(decoded > 1_000, "{decoded}");
+}

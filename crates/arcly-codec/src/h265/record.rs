@@ -51,6 +51,8 @@ fn decode(r: &mut Reader<'_>, record: &Bytes) -> DecodeResult<HevcConfig> {
     for _ in 0..r.u8("numOfArrays")? {
         array(r, record, &mut config)?;
     }
+    // In the order that they are written again: prefix before suffix.
+    config.sei.sort_by_key(|unit| NalHeader::of(unit).map(|header| header.kind));
     Ok(config)
 }
 
@@ -66,7 +68,9 @@ fn array(r: &mut Reader<'_>, record: &Bytes, config: &mut HevcConfig) -> DecodeR
     for _ in 0..r.u16("numNalus")? {
         let len = usize::from(r.u16("nalUnitLength")?);
         let unit = r.bytes(len, "nalUnit")?;
-        if let (Some((sets, max)), false) = (&mut target, unit.is_empty()) {
+        // A unit in the array of another kind would be taken for that kind by whoever reads the record next.
+        let belongs = NalHeader::of(unit).is_some_and(|header| header.kind == kind);
+        if let (Some((sets, max)), true) = (&mut target, belongs) {
             check_parameter_set(unit, sets.len(), *max)?;
             sets.push(record.slice_ref(unit));
         }
