@@ -26,9 +26,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::Shared;
 use super::gate::Admission;
+use super::lane::{Lane, Lanes};
 use crate::error::SessionError;
 use crate::io::{Outbox, close_reason, os_entropy, poll_receive};
-use crate::media::{Direction, Ingest, MessagePacketizer, playable};
+use crate::media::{Direction, Ingest, MESSAGE_STREAM, MessagePacketizer, playable};
 use crate::session::{ServerEvent, ServerSession, StreamId, Target};
 use crate::wire::Capabilities;
 
@@ -36,6 +37,8 @@ use crate::wire::Capabilities;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// A peer that has said something this long ago is still there.
 const HEARD_LATELY: Duration = Duration::from_secs(5);
+/// Bytes taken from lanes before the socket has taken them.
+const MAX_PENDING: usize = 256 << 10;
 /// How long a good-bye may take to go out.
 const FLUSH: Duration = Duration::from_millis(500);
 /// How long the peer may go on sending after it, so that a reset does not overtake the good-bye.
@@ -51,6 +54,10 @@ enum Activity<W> {
     Decided(Decision),
     /// What was played is over.
     Finished(Finished<W>),
+    /// The same on a lane.
+    LaneFinished(StreamId, CloseReason),
+    /// A lane has messages.
+    Messages(Bytes),
     /// Time has passed.
     Timer,
     /// The server goes down.
@@ -91,6 +98,9 @@ pub(super) struct Connection<R, W> {
     outbox: Outbox,
     publishing: Vec<(StreamId, Ingest)>,
     playing: Vec<Player>,
+    /// Streams that are played besides the one that has the socket, or instead of it.
+    lanes: Option<Lanes>,
+    in_lanes: Vec<(StreamId, Attached<Lane>)>,
     decisions: FuturesUnordered<BoxFuture<'static, Decision>>,
     /// Publish requests that wait for a decision; nothing is read meanwhile, because what follows is media.
     undecided: usize,
@@ -127,6 +137,8 @@ where
             outbox: Outbox::default(),
             publishing: Vec::new(),
             playing: Vec::new(),
+            lanes: None,
+            in_lanes: Vec::new(),
             decisions: FuturesUnordered::new(),
             undecided: 0,
             admission: Some(admission),
@@ -204,6 +216,9 @@ where
             }
             _ => {}
         }
+        if let Poll::Ready(activity) = self.poll_lanes(cx) {
+            return Poll::Ready(activity);
+        }
         if let Poll::Ready(Some(decision)) = self.decisions.poll_next_unpin(cx) {
             return Poll::Ready(Activity::Decided(decision));
         }
@@ -219,6 +234,20 @@ where
         received.map(Activity::Input)
     }
 
+    fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Poll<Activity<W>> {
+        if let Some(lanes) = self.lanes.as_mut().filter(|_| self.outbox.len() < MAX_PENDING)
+            && let Poll::Ready(messages) = lanes.poll_recv(cx)
+        {
+            return Poll::Ready(Activity::Messages(messages));
+        }
+        for (stream, attached) in &mut self.in_lanes {
+            if let Poll::Ready(finished) = core::pin::pin!(attached.finished()).poll(cx) {
+                return Poll::Ready(Activity::LaneFinished(*stream, finished.reason));
+            }
+        }
+        Poll::Pending
+    }
+
     /// Acts on what has happened; a reason ends the connection without a good-bye.
     fn handle(&mut self, activity: Activity<W>) -> Option<CloseReason> {
         let now = clock::now();
@@ -230,15 +259,21 @@ where
                 note(&mut self.error, self.session.handle_timeout(now));
                 self.housekeeping(now);
             }
-            Activity::Written(Ok(_)) => {
-                note(&mut self.error, self.session.handle_backlog(now, self.outbox.len(), true))
-            }
+            Activity::Written(Ok(_)) => self.note_backlog(now, true),
             Activity::Input(Err(error)) | Activity::Written(Err(error)) => {
                 return Some(self.lost(&error, now));
             }
             Activity::Decided(Decision::Publish(stream, result)) => self.publish_decided(now, stream, result),
             Activity::Decided(Decision::Play(stream, result)) => self.play_decided(now, stream, result),
             Activity::Finished(finished) => return self.finished(finished),
+            Activity::LaneFinished(stream, reason) => {
+                self.in_lanes.retain(|(of, _)| *of != stream);
+                self.played(stream, reason, false);
+            }
+            Activity::Messages(messages) => {
+                self.outbox.push(messages);
+                self.note_backlog(now, false);
+            }
             Activity::Shutdown => self.begin_shutdown(),
         }
         None
@@ -293,7 +328,14 @@ where
             return;
         }
         self.outbox.push(bytes);
-        note(&mut self.error, self.session.handle_backlog(clock::now(), self.outbox.len(), false));
+        self.note_backlog(clock::now(), false);
+    }
+
+    /// Tells the session what waits for the socket. Media in lanes has a bound of its own, and counts for its age only.
+    fn note_backlog(&mut self, now: Instant, progress: bool) {
+        let waiting = self.outbox.len();
+        let waiting = if self.in_lanes.is_empty() { waiting } else { waiting.min(1) };
+        note(&mut self.error, self.session.handle_backlog(now, waiting, progress));
     }
 
     fn handle_event(&mut self, event: ServerEvent) {
@@ -409,38 +451,49 @@ where
             return;
         }
         let choice = choice(self.session.capabilities().clone(), player.audio, player.video);
-        let writer = match core::mem::replace(&mut self.sink, Sink::Gone) {
-            Sink::Own(writer) => writer,
-            // One socket has one writer: a second stream on the connection is played over a connection of its own.
-            other => {
-                self.sink = other;
-                return self.end_play(stream, CloseReason::Limit("players"));
-            }
-        };
         let mut reader =
             subscription.into_derived(Direction::Play.variant(), || MessagePacketizer::new(Direction::Play));
         reader.set_track_choice(choice);
-        let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
-        tracing::debug!(peer = %self.remote, stream = %attached.state().key, "playing");
-        self.sink = Sink::Egress { stream, attached, recalled: false };
+        tracing::debug!(peer = %self.remote, stream = %reader.subscription().state().key, "playing");
+        // Messages are stamped for the first message stream, so that a worker can have the socket for that one only.
+        let alone = self.playing.len() == 1 && stream.get() == MESSAGE_STREAM;
+        match core::mem::replace(&mut self.sink, Sink::Gone) {
+            Sink::Own(writer) if alone => {
+                let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
+                self.sink = Sink::Egress { stream, attached, recalled: false };
+            }
+            sink => {
+                self.sink = sink;
+                self.recall_any();
+                let lane = self.lanes.get_or_insert_with(Lanes::new).lane(stream);
+                self.in_lanes.push((stream, self.shared.egress.attach(reader, lane, Bytes::new())));
+            }
+        }
     }
 
     fn end_play(&mut self, stream: StreamId, reason: CloseReason) {
         self.playing.retain(|player| player.stream != stream);
-        if reason == CloseReason::Unsupported || matches!(reason, CloseReason::Limit(_)) {
+        if reason == CloseReason::Unsupported {
             self.session.reject(stream, reason, &format!("this stream cannot be played here: {reason}"));
         } else {
             self.session.end_play(stream, reason);
         }
     }
 
-    /// Asks for the writer back.
+    /// Ends the reader of a stream; what has the socket gives it back.
     fn recall(&mut self, of: StreamId) {
-        if let Sink::Egress { stream, attached, recalled } = &mut self.sink
-            && *stream == of
-        {
-            attached.detach(CloseReason::PeerClosed);
-            *recalled = true;
+        match &mut self.sink {
+            Sink::Egress { stream, attached, recalled } if *stream == of => {
+                attached.detach(CloseReason::PeerClosed);
+                *recalled = true;
+            }
+            _ => self.in_lanes.retain(|(stream, _)| *stream != of),
+        }
+    }
+
+    fn recall_any(&mut self) {
+        if let Sink::Egress { stream, .. } = self.sink {
+            self.recall(stream);
         }
     }
 
@@ -448,29 +501,32 @@ where
     fn change(&mut self, stream: StreamId, change: impl FnOnce(&mut Player)) {
         let Some(player) = self.playing.iter_mut().find(|player| player.stream == stream) else { return };
         change(player);
-        let target = (!player.paused).then(|| player.target.clone());
-        match (&self.sink, target) {
-            (Sink::Egress { .. }, _) => self.recall(stream),
-            (_, Some(target)) => self.request_play(stream, &target, None),
-            _ => {}
+        self.recall(stream);
+        // A reader that has the socket is replaced once it has given it back.
+        if !matches!(self.sink, Sink::Egress { stream: of, .. } if of == stream) {
+            self.played(stream, CloseReason::PeerClosed, true);
         }
     }
 
     /// The writer comes back from the worker, if it still can be written to.
     fn finished(&mut self, finished: Finished<W>) -> Option<CloseReason> {
-        let Sink::Egress { stream, recalled, .. } = core::mem::replace(&mut self.sink, Sink::Gone) else {
-            return None;
-        };
+        let sink = core::mem::replace(&mut self.sink, Sink::Gone);
+        let Sink::Egress { stream, recalled, .. } = sink else { return None };
         let Some(writer) = finished.writer else { return Some(finished.reason) };
         self.sink = Sink::Own(writer);
+        self.played(stream, finished.reason, recalled);
+        None
+    }
+
+    /// A reader has ended: by itself, or because this connection wanted another one (`recalled`).
+    fn played(&mut self, stream: StreamId, reason: CloseReason, recalled: bool) {
         let player = self.playing.iter().find(|player| player.stream == stream);
         match player.map(|player| (player.paused, player.target.clone())) {
-            Some(_) if !recalled => self.end_play(stream, finished.reason),
+            Some(_) if !recalled => self.end_play(stream, reason),
             Some((false, target)) => self.request_play(stream, &target, None),
             // Paused, or the client is done with it and was told so.
             _ => {}
         }
-        None
     }
 
     /// The writing half, waiting for a worker that has it to let it go.

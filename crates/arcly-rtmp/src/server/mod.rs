@@ -14,6 +14,7 @@
 
 mod connection;
 mod gate;
+mod lane;
 
 use std::io;
 use std::net::SocketAddr;

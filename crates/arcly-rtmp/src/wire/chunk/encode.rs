@@ -81,3 +81,15 @@ pub fn restamp_stream_id(encoded: &mut [u8], stream_id: u32) {
         field.copy_from_slice(&stream_id.to_le_bytes());
     }
 }
+
+/// [`restamp_stream_id`] for messages that follow one another, all of them encoded with `chunk_size` as
+/// [`encode_message`] does it. Stops at what is not one of them.
+pub fn restamp_all(mut encoded: &mut [u8], stream_id: u32, chunk_size: usize) {
+    while let Some(&[_, t0, t1, t2, l0, l1, l2, ..]) = encoded.first_chunk::<FULL_HEADER>() {
+        let body = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+        let len = encoded_len(u32::from_be_bytes([0, t0, t1, t2]), body, chunk_size);
+        restamp_stream_id(encoded, stream_id);
+        let Some((_, rest)) = encoded.split_at_mut_checked(len) else { return };
+        encoded = rest;
+    }
+}

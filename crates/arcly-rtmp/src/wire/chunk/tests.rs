@@ -215,6 +215,25 @@ fn a_restamped_message_differs_in_its_stream_alone() {
     restamp_stream_id(&mut [0; 5], 1);
 }
 
+#[test]
+fn a_run_of_messages_is_restamped_throughout() {
+    let run = |stream_id| {
+        let mut out = BytesMut::new();
+        for (timestamp, body) in [(5, 9_usize), (0x00FF_FFFF, 9), (u32::MAX, 0), (7, 0), (8, 4)] {
+            let header =
+                MessageHeader { csid: ChunkStreamId::AUDIO, timestamp, kind: MessageType::Audio, stream_id };
+            encode_message(&mut out, &header, &[&vec![0xC4; body]], 4);
+        }
+        out
+    };
+    let mut one = run(1);
+    restamp_all(&mut one, 0x0102_0304, 4);
+    assert_eq!(one, run(0x0102_0304));
+    for end in 0..one.len() {
+        restamp_all(&mut one[..end], 1, 4);
+    }
+}
+
 fn messages() -> impl Strategy<Value = Vec<(u8, u32, u32, Vec<u8>)>> {
     let kinds = prop::sample::select(vec![8_u8, 9, 18, 20]);
     let times = prop_oneof![any::<u32>(), 0_u32..100, 0x00FF_FFF0_u32..0x0100_0010];

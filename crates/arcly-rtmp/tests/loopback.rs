@@ -1,0 +1,408 @@
+//! Server, client and relay against each other over loopback sockets, each with an engine of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
+use arcly_core::contract::observe::{EngineEvent, EventItem, EventReceiver};
+use arcly_core::ingest::Published;
+use arcly_core::log::{LagPolicy, Read, StartMode};
+use arcly_core::{
+    AppSpec, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, Phase, PlayRequest,
+    PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, Result, StreamError, StreamKey,
+    StreamState, Subscriber, Timestamp, Track, TrackId, TrackSet,
+};
+use arcly_rtmp::{Backoff, Client, ClientConfig, RtmpRelay, Server, ServerConfig};
+use arcly_testkit::media::Source;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+struct Running {
+    engine: Arc<Engine>,
+    events: EventReceiver,
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let app = AppSpec::new("").wait_for_stream(LIMIT);
+        Self::with(Engine::builder().default_app(app).build(), ServerConfig::default()).await
+    }
+
+    async fn with(engine: Arc<Engine>, config: ServerConfig) -> Self {
+        Self::serve(engine, Server::bind("127.0.0.1:0", config).await.unwrap())
+    }
+
+    fn serve(engine: Arc<Engine>, server: Server) -> Self {
+        let address = server.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let (events, context) = (engine.events(), engine.context(shutdown.clone()));
+        let task = tokio::spawn(async move { server.run(context).await });
+        Self { engine, events, address, shutdown, task }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.address)
+    }
+
+    /// How the next session ended.
+    async fn closed(&mut self) -> CloseReason {
+        tokio::time::timeout(LIMIT, async {
+            loop {
+                match self.events.next().await {
+                    Some(EventItem::Event(EngineEvent::SessionClosed { reason, .. })) => return reason,
+                    Some(_) => {}
+                    None => panic!("the engine is gone"),
+                }
+            }
+        })
+        .await
+        .expect("a session ends")
+    }
+
+    async fn reader(&self, key: &StreamKey) -> Subscriber {
+        let request = PlayRequest::internal(key.clone(), "test").start(StartMode::Oldest).wait(LIMIT);
+        let request = request.lag(LagPolicy::PATIENT);
+        self.engine.subscribe(request).await.unwrap().into_frames()
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        tokio::time::timeout(LIMIT, self.task).await.expect("the server stops").unwrap().unwrap();
+    }
+}
+
+fn key() -> StreamKey {
+    StreamKey::new("live", "cam")
+}
+
+async fn publisher(engine: &Engine, tracks: TrackSet) -> Publisher {
+    let mut publisher = engine.publish(PublishRequest::internal(key(), "test")).await.unwrap();
+    publisher.set_tracks(tracks).unwrap();
+    publisher
+}
+
+/// Waits until somebody publishes.
+async fn live(engine: &Engine) {
+    let is_live = || engine.stream(&key()).is_some_and(|stream| stream.state() == StreamState::Live);
+    tokio::time::timeout(LIMIT, async {
+        while !is_live() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await
+    .expect("somebody publishes");
+}
+
+/// The next `count` frames, and the tracks in force.
+async fn frames(reader: &mut Subscriber, count: usize) -> (Arc<TrackSet>, Vec<MediaFrame>) {
+    let mut got = Vec::new();
+    let mut tracks = Arc::default();
+    while got.len() < count {
+        let read = tokio::time::timeout(LIMIT, reader.next()).await.expect("a frame in time").unwrap();
+        match read.expect("the stream goes on") {
+            Read::Item(frame) => got.push((*frame).clone()),
+            Read::Context(context) => tracks = context,
+            other => panic!("{other:?}"),
+        }
+    }
+    (tracks, got)
+}
+
+/// Track, milliseconds since the first frame, composition time, keyframe and bytes of each frame.
+fn essence(frames: &[MediaFrame]) -> Vec<(TrackId, i64, i64, bool, &[u8])> {
+    let first = frames[0].dts;
+    let ms = |frame: &MediaFrame| {
+        (frame.dts.to_millis() - first.to_millis(), frame.pts.to_millis() - frame.dts.to_millis())
+    };
+    frames.iter().map(|f| (f.track, ms(f).0, ms(f).1, f.is_keyframe(), &f.payload[..])).collect()
+}
+
+/// Publishes frames, slowly enough to be live, and says how many a reader can get.
+async fn feed(publisher: &mut Publisher, frames: &[MediaFrame]) -> usize {
+    let mut logged = 0;
+    for frame in frames {
+        logged += usize::from(publisher.publish(frame.clone()).unwrap() == Published::Logged);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    logged
+}
+
+#[tokio::test]
+async fn a_stream_comes_through_relay_server_and_pull_unchanged() {
+    let (middle, last) = (Running::start().await, Running::start().await);
+    let first = Engine::builder().build();
+    let source = Source::h264_aac();
+    let mut publisher = publisher(&first, source.tracks()).await;
+    let sent = source.seconds(3);
+
+    let stop = CancellationToken::new();
+    let relay = RtmpRelay::new(Arc::clone(&first) as _, middle.url("live/cam?token=a%20b")).unwrap();
+    let relay = tokio::spawn(relay.run(key(), stop.clone()));
+    let client = Client::new(middle.url("live/cam")).unwrap();
+    let (engine, pulled) = (Arc::clone(&last.engine), key());
+    let pull = tokio::spawn({
+        let stop = stop.clone();
+        async move { client.pull(engine, pulled, stop).await }
+    });
+    live(&last.engine).await;
+    let mut reader = last.reader(&key()).await;
+    let logged = feed(&mut publisher, &sent).await;
+    let (tracks, got) = frames(&mut reader, logged).await;
+    assert_eq!(essence(&got), essence(&sent[sent.len() - logged..]));
+    for (ours, theirs) in tracks.iter().zip(&Source::h264_aac().tracks()) {
+        assert_eq!((ours.codec, &ours.config), (theirs.codec, &theirs.config));
+    }
+
+    // The stream ends at the source, and everything ends with it, one after the other.
+    first.drain();
+    let relayed = tokio::time::timeout(LIMIT, relay).await.unwrap().unwrap();
+    assert!(relayed.is_ok(), "{relayed:?}");
+    stop.cancel();
+    assert!(tokio::time::timeout(LIMIT, pull).await.unwrap().unwrap().is_ok());
+    middle.stop().await;
+    last.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_joiner_begins_at_the_keyframe_and_misses_nothing_after() {
+    let server = Running::start().await;
+    let source = Source::h264_aac();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    let sent = source.seconds(4);
+    let (before, after) = sent.split_at(sent.len() * 5 / 8);
+    before.iter().for_each(|frame| drop(publisher.publish(frame.clone()).unwrap()));
+
+    let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
+    let client = Client::new(server.url("live/cam")).unwrap();
+    let (engine, stop) = (Arc::clone(&local), CancellationToken::new());
+    let pull = tokio::spawn(async move { client.pull(engine, key(), stop).await });
+    let request = PlayRequest::internal(key(), "test").start(StartMode::Oldest);
+    let mut reader = local.subscribe(request).await.unwrap().into_frames();
+    let join = before.iter().rposition(|frame| frame.track == TrackId::VIDEO && frame.is_keyframe()).unwrap();
+    let (_, replayed) = frames(&mut reader, before.len() - join).await;
+    feed(&mut publisher, after).await;
+    let (_, live) = frames(&mut reader, after.len()).await;
+    assert_eq!(essence(&[replayed, live].concat()), essence(&sent[join..]));
+    pull.abort();
+}
+
+#[tokio::test]
+async fn refusals_carry_the_servers_words() {
+    let mut server = Running::with(Engine::builder().build(), ServerConfig::default()).await;
+    let pull = |url: String| async move {
+        let engine = Engine::builder().build();
+        Client::new(url).unwrap().pull(engine, key(), CancellationToken::new()).await
+    };
+    let error = pull(server.url("live/nothing")).await.unwrap_err();
+    assert_eq!(error.to_string(), "rejected by upstream: stream live/nothing: not_found");
+    assert_eq!(server.closed().await, CloseReason::NotFound);
+    let error = pull(server.url("live/..%2f")).await.unwrap_err();
+    assert!(matches!(&error, StreamError::Rejected(words) if words.contains("character")), "{error}");
+    assert_eq!(server.closed().await, CloseReason::Forbidden);
+
+    let users = StaticUsers::new()
+        .with_user("joe", "p@ss", ActionSet::PUBLISH, NameRule::parse("live/*").unwrap())
+        .unwrap();
+    let engine = Engine::builder().authenticator(Arc::new(users)).build();
+    let mut server = Running::with(engine, ServerConfig::default()).await;
+    let local = Engine::builder().build();
+    let _publisher = publisher(&local, Source::h264().tracks()).await;
+    let address = server.address;
+    let relay = |userinfo: &str, query: &str| {
+        let url = format!("rtmp://{userinfo}{address}/live/cam{query}");
+        RtmpRelay::new(Arc::clone(&local) as _, url).unwrap().run(key(), CancellationToken::new())
+    };
+    for (userinfo, query) in [("", ""), ("joe:wrong@", ""), ("", "?user=joe&pass=wrong")] {
+        let error = tokio::time::timeout(LIMIT, relay(userinfo, query)).await.unwrap().unwrap_err();
+        assert!(matches!(&error, StreamError::Rejected(words) if words.contains("unauthorized")), "{error}");
+    }
+    for _ in 0..3 {
+        assert_eq!(server.closed().await, CloseReason::Unauthorized);
+    }
+    let accepted = tokio::spawn(relay("joe:p%40ss@", ""));
+    live(&server.engine).await;
+    accepted.abort();
+}
+
+#[tokio::test]
+async fn f03_a_player_ends_when_the_stream_turns_into_what_it_cannot_take() {
+    let mut server = Running::start().await;
+    let opus = TrackSet::new([Track::new(TrackId::AUDIO, CodecId::Opus, CodecConfig::None)]);
+    let mp3 = TrackSet::new([Track::new(TrackId::AUDIO, CodecId::Mp3, CodecConfig::None)]);
+    let mut publisher = publisher(&server.engine, mp3).await;
+    let frame = |ms| {
+        let payload = vec![0xFF, 0xFB, 0x90, 0x64, 0, 0, 0, 0].into();
+        MediaFrame::new(TrackId::AUDIO, Timestamp::from_millis(ms), payload).with_flags(FrameFlags::KEYFRAME)
+    };
+    publisher.publish(frame(0)).unwrap();
+
+    let mut legacy = ClientConfig::default();
+    legacy.session.capabilities = Default::default();
+    let client = Client::new(server.url("live/cam")).unwrap().with_config(legacy);
+    let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
+    let engine = Arc::clone(&local);
+    let pull = tokio::spawn(async move { client.pull(engine, key(), CancellationToken::new()).await });
+    let mut reader = local.subscribe(PlayRequest::internal(key(), "test")).await.unwrap().into_frames();
+    assert_eq!(frames(&mut reader, 1).await.1.len(), 1);
+    publisher.set_tracks(opus).unwrap();
+    publisher.publish(frame(20)).unwrap();
+    publisher.publish(frame(40)).unwrap();
+    let error = tokio::time::timeout(LIMIT, pull).await.unwrap().unwrap().unwrap_err();
+    assert!(matches!(&error, StreamError::Rejected(words) if words.contains("unsupported")), "{error}");
+    assert_eq!(server.closed().await, CloseReason::Unsupported);
+}
+
+#[tokio::test]
+async fn f44_a_shutdown_ends_publishers_and_players_and_then_the_server() {
+    let mut server = Running::start().await;
+    let source = Source::h264_aac();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    feed(&mut publisher, &source.seconds(1)).await;
+    let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
+    let mut config = ClientConfig::default();
+    config.session.capabilities.extensions = Default::default();
+    let client = Client::new(server.url("live/cam")).unwrap().with_config(config);
+    let engine = Arc::clone(&local);
+    let pull = tokio::spawn(async move { client.pull(engine, key(), CancellationToken::new()).await });
+    let mut reader = local.subscribe(PlayRequest::internal(key(), "test")).await.unwrap().into_frames();
+    frames(&mut reader, 1).await;
+
+    server.shutdown.cancel();
+    assert!(tokio::time::timeout(LIMIT, pull).await.unwrap().unwrap().is_ok(), "told, not cut off");
+    assert_eq!(server.closed().await, CloseReason::Shutdown);
+    assert!(TcpStream::connect(server.address).await.is_err() || server.task.is_finished());
+    server.stop().await;
+}
+
+/// A client that understands reconnect requests follows one, and its readers see one stream.
+#[tokio::test]
+async fn a_pull_that_reconnects_outlives_its_server() {
+    let mut server = Running::start().await;
+    let source = Source::h264_aac();
+    let tracks = source.tracks();
+    let sent = source.seconds(2);
+    let mut first = publisher(&server.engine, tracks.clone()).await;
+    feed(&mut first, &sent).await;
+    let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT).grace(LIMIT)).build();
+    let backoff = Backoff { first: Duration::from_millis(20), longest: Duration::from_millis(100) };
+    let client = Client::new(server.url("live/cam")).unwrap().with_reconnect(backoff);
+    let (engine, stop) = (Arc::clone(&local), CancellationToken::new());
+    let pull = tokio::spawn({
+        let stop = stop.clone();
+        async move { client.pull(engine, key(), stop).await }
+    });
+    let mut reader = local.subscribe(PlayRequest::internal(key(), "test")).await.unwrap().into_frames();
+    let (_, before) = frames(&mut reader, 5).await;
+
+    server.shutdown.cancel();
+    assert_eq!(server.closed().await, CloseReason::PeerClosed, "it left by itself");
+    let address = server.address;
+    server.stop().await;
+    let engine = Engine::builder().build();
+    let mut second = publisher(&engine, tracks).await;
+    feed(&mut second, &sent).await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    let server = Running::serve(engine, Server::from_listener(listener, ServerConfig::default()));
+    let after = tokio::time::timeout(LIMIT, async {
+        loop {
+            let (_, got) = frames(&mut reader, 1).await;
+            if got[0].flags.contains(FrameFlags::DISCONTINUITY) {
+                return got[0].clone();
+            }
+        }
+    });
+    let after = after.await.expect("the stream goes on");
+    assert!(after.is_keyframe() && after.dts > before[0].dts);
+    stop.cancel();
+    assert!(tokio::time::timeout(LIMIT, pull).await.unwrap().unwrap().is_ok());
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_upstream_wedges_nobody() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let engine = Engine::builder().build();
+    let _publisher = publisher(&engine, Source::h264().tracks()).await;
+    let relay = RtmpRelay::new(engine, format!("rtmp://{}/live/cam", silent.local_addr().unwrap())).unwrap();
+    let began = tokio::time::Instant::now();
+    let error = relay.run(key(), CancellationToken::new()).await.unwrap_err();
+    let timeout = matches!(error.reason(), CloseReason::Timeout(Phase::Handshake | Phase::Connect));
+    assert!(timeout && began.elapsed() >= Duration::from_secs(10), "{error} after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(12));
+}
+
+#[test]
+fn urls_that_cannot_be_relayed_to_say_what_is_missing() {
+    let engine = Engine::builder().build();
+    let cases = [
+        ("http://h/live/cam", "rtmp"),
+        ("rtmp://h/live", "stream"),
+        ("rtmp://h", "application"),
+        ("rtmp:///live/cam", "host"),
+    ];
+    for (url, missing) in cases {
+        let error = RtmpRelay::new(Arc::clone(&engine) as _, url).unwrap_err();
+        assert!(matches!(error, StreamError::Protocol(_)) && error.to_string().contains(missing), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_limited_and_the_others_are_not() {
+    let mut config = ServerConfig::default();
+    config.max_unauthorized_per_address = 2;
+    let mut server = Running::with(Engine::builder().build(), config).await;
+    let _two = (
+        TcpStream::connect(server.address).await.unwrap(),
+        TcpStream::connect(server.address).await.unwrap(),
+    );
+    let mut third = TcpStream::connect(server.address).await.unwrap();
+    assert_eq!(server.closed().await, CloseReason::Overloaded);
+    let _ = third.write_all(&[3]).await;
+    assert!(!matches!(third.read(&mut [0]).await, Ok(1..)));
+    drop(_two);
+    assert_eq!(
+        (server.closed().await, server.closed().await),
+        (CloseReason::PeerClosed, CloseReason::PeerClosed)
+    );
+    let local = Engine::builder().build();
+    let source = Source::h264();
+    let mut publisher = publisher(&local, source.tracks()).await;
+    let url = server.url("live/cam");
+    let relays: Vec<_> = (0..4)
+        .map(|n| RtmpRelay::new(Arc::clone(&local) as _, format!("{url}{n}")).unwrap())
+        .map(|relay| tokio::spawn(relay.run(key(), CancellationToken::new())))
+        .collect();
+    feed(&mut publisher, &source.seconds(1)).await;
+    tokio::time::timeout(LIMIT, async {
+        while server.engine.streams().len() < 4 {
+            // Those that came while two others were still strangers were refused.
+            if relays.iter().any(JoinHandle::is_finished) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("authorised sessions make room");
+    assert!(server.engine.streams().len() >= 2);
+    relays.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn r01_bytes_that_are_no_rtmp_get_no_answer() {
+    let mut server = Running::with(Engine::builder().build(), ServerConfig::default()).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.is_empty());
+    assert_eq!(server.closed().await, CloseReason::Malformed);
+}
