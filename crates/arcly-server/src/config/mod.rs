@@ -1,0 +1,321 @@
+//! The server's configuration: one typed tree, whose defaults need no file.
+//!
+//! | source, strongest first | example |
+//! |---|---|
+//! | flag | `--rtmp :1940` |
+//! | environment | `ARCLY_RTMP__LISTEN=:1940` (`__` between levels) |
+//! | file | `[rtmp]`, `listen = ":1940"` |
+//! | default | `:1935` |
+//!
+//! An unknown key anywhere is an error that names the key and the nearest valid name.
+
+mod load;
+mod validate;
+mod value;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, Overrides};
+pub use value::{Listen, Size, Span};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the server keeps what it writes.
+    pub data_dir: PathBuf,
+    /// RTMP and RTMPS.
+    pub rtmp: RtmpConfig,
+    /// RTSP; not in this build.
+    pub rtsp: AbsentConfig,
+    /// SRT; not in this build.
+    pub srt: AbsentConfig,
+    /// WebRTC media; not in this build.
+    pub webrtc: AbsentConfig,
+    /// HTTP and HTTPS: media, pages, API, metrics.
+    pub http: HttpConfig,
+    /// The certificate of every TLS listener.
+    pub tls: TlsConfig,
+    /// Who may publish, play and call the API.
+    pub auth: AuthConfig,
+    /// Bounds.
+    pub limits: LimitsConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The policy of applications by name; `default` is that of every other one.
+    pub apps: std::collections::BTreeMap<String, AppConfig>,
+    /// Streams that are pulled and pushed from the start.
+    pub relays: Vec<RelayConfig>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: "data".into(),
+            rtmp: RtmpConfig::default(),
+            rtsp: AbsentConfig::default(),
+            srt: AbsentConfig::default(),
+            webrtc: AbsentConfig::default(),
+            http: HttpConfig::default(),
+            tls: TlsConfig::default(),
+            auth: AuthConfig::default(),
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+            apps: std::iter::once(("default".to_owned(), AppConfig::default())).collect(),
+            relays: Vec::new(),
+        }
+    }
+}
+
+/// `[rtmp]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RtmpConfig {
+    /// RTMP.
+    pub listen: Listen,
+    /// RTMPS; bound when a certificate is configured.
+    pub tls_listen: Listen,
+}
+
+impl Default for RtmpConfig {
+    fn default() -> Self {
+        Self { listen: Listen::Any(1935), tls_listen: Listen::Any(1936) }
+    }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// HTTP.
+    pub listen: Listen,
+    /// HTTPS; bound when a certificate is configured.
+    pub tls_listen: Listen,
+    /// Origins whose pages may play and publish; `*` is any.
+    pub cors_origins: Vec<String>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: Listen::Any(8080), tls_listen: Listen::Any(8443), cors_origins: vec!["*".into()] }
+    }
+}
+
+/// A protocol that this build does not have: only `off` is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AbsentConfig {
+    /// Always `off`.
+    pub listen: Listen,
+}
+
+impl Default for AbsentConfig {
+    fn default() -> Self {
+        Self { listen: Listen::Off }
+    }
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// Certificate chain, PEM, leaf first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+/// `[auth]`. With neither users nor keys everybody may publish and play, and only loopback reaches the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Names and passwords.
+    pub users: Vec<UserConfig>,
+    /// Keys that tokens are signed with.
+    pub keys: Vec<KeyConfig>,
+    /// Streams that anybody may play without credentials, such as `live/*`.
+    pub public_play: Vec<String>,
+    /// Streams that anybody may publish without credentials.
+    pub public_publish: Vec<String>,
+}
+
+impl AuthConfig {
+    /// True when anybody has credentials.
+    #[must_use]
+    pub const fn is_configured(&self) -> bool {
+        !self.users.is_empty() || !self.keys.is_empty()
+    }
+}
+
+/// `[[auth.users]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserConfig {
+    /// The name.
+    pub name: String,
+    /// The password.
+    pub password: Secret,
+    /// What the user may do: `publish`, `play`, `api`.
+    pub actions: Vec<String>,
+    /// With which streams: `live/cam`, `live/*` or `*`.
+    #[serde(default = "every_stream")]
+    pub streams: String,
+}
+
+/// `[[auth.keys]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyConfig {
+    /// The key's name in tokens.
+    pub id: String,
+    /// The shared secret, at least 16 bytes.
+    pub secret: Secret,
+}
+
+fn every_stream() -> String {
+    "*".into()
+}
+
+/// A secret: given as text, or as `{ file = "…" }`. Never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Secret {
+    /// As it is.
+    Text(String),
+    /// The contents of a file, without the line end.
+    File {
+        /// Its path.
+        file: PathBuf,
+    },
+}
+
+impl Secret {
+    /// The secret itself.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn reveal(&self) -> std::io::Result<String> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::File { file } => Ok(std::fs::read_to_string(file)?.trim_end_matches(['\r', '\n']).to_owned()),
+        }
+    }
+}
+
+impl core::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(_) => serializer.serialize_str("********"),
+            Self::File { file } => serializer.collect_map([("file", file)]),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Streams at one time.
+    pub streams: usize,
+    /// Readers of one stream.
+    pub readers_per_stream: usize,
+    /// HTTP connections at one time; 0 for as many as the process may have open files, less 256.
+    pub http_connections: usize,
+    /// HTTP connections at one time from one address.
+    pub http_connections_per_address: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { streams: 10_000, readers_per_stream: 100_000, http_connections: 0, http_connections_per_address: 10_000 }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// What is logged: a level, or `tracing` directives such as `info,arcly_rtmp=debug`.
+    pub filter: String,
+    /// `text` or `json`; text when not given.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[apps.NAME]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppConfig {
+    /// Who wins when somebody publishes a stream that has a publisher.
+    pub takeover: TakeoverConfig,
+    /// Time without media after which a publisher counts as silent.
+    pub silence: Span,
+    /// How long a stream with readers outlives its publisher.
+    pub grace: Span,
+    /// How long a reader waits for a stream that is not there.
+    pub wait_for_stream: Span,
+    /// Most bytes kept of a stream.
+    pub gop_bytes: Size,
+}
+
+impl Default for AppConfig {
+    fn default() -> Self {
+        Self {
+            takeover: TakeoverConfig::WhenSilent,
+            silence: Span::secs(2),
+            grace: Span::secs(10),
+            wait_for_stream: Span::secs(0),
+            gop_bytes: Size(32 << 20),
+        }
+    }
+}
+
+/// `takeover`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TakeoverConfig {
+    /// The newcomer, if the publisher has sent nothing for `silence`.
+    WhenSilent,
+    /// The newcomer.
+    Replace,
+    /// The publisher that is there.
+    Reject,
+    /// The newcomer waits until the publisher leaves or falls silent.
+    Standby,
+}
+
+/// `[[relays]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// A URL to pull, or a stream of this server to push.
+    pub from: String,
+    /// A URL to push to, or a stream of this server to publish.
+    pub to: String,
+}

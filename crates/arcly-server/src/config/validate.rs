@@ -1,0 +1,81 @@
+//! What a configuration must hold beyond the types of its values.
+
+use arcly_core::StreamKey;
+use arcly_core::contract::auth::{ActionSet, NameRule};
+
+use super::{AuthConfig, Config, ConfigError, Secret};
+use crate::relay::Endpoint;
+
+/// Secrets that stand in documentation and examples; a server that starts with one is open to everybody.
+const SAMPLE_SECRETS: [&str; 6] =
+    ["changeme", "change-me", "change me", "secret", "password", "changeme-changeme-changeme"];
+/// Bytes that a signing key has at least.
+const MIN_KEY: usize = 16;
+
+impl Config {
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for (name, absent) in [("rtsp", &self.rtsp), ("srt", &self.srt), ("webrtc", &self.webrtc)] {
+            if !absent.listen.is_off() {
+                return Err(ConfigError::new(format!(
+                    "{name}.listen: {name} is not in this build of arcly; the only value is \"off\""
+                )));
+            }
+        }
+        match (&self.tls.cert, &self.tls.key) {
+            (Some(_), None) => return Err(ConfigError::new("tls.key: a certificate needs its private key")),
+            (None, Some(_)) => return Err(ConfigError::new("tls.cert: a private key needs its certificate")),
+            _ => {}
+        }
+        for app in self.apps.keys() {
+            if app.contains('/') || StreamKey::from_parts(app, "x").is_err() {
+                return Err(ConfigError::new(format!("apps.{app}: not the name of an application")));
+            }
+        }
+        for (at, relay) in self.relays.iter().enumerate() {
+            let wrong = |end, error| ConfigError::new(format!("relays[{at}].{end}: {error}"));
+            let from = Endpoint::parse_remote(&relay.from).map_err(|e| wrong("from", e))?;
+            let to = Endpoint::parse_remote(&relay.to).map_err(|e| wrong("to", e))?;
+            Endpoint::check_pair(&from, &to).map_err(|e| wrong("to", e))?;
+        }
+        self.auth.validate()
+    }
+}
+
+impl AuthConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (at, user) in self.users.iter().enumerate() {
+            let wrong = |what: String| ConfigError::new(format!("auth.users[{at}].{what}"));
+            user.actions
+                .join(",")
+                .parse::<ActionSet>()
+                .map_err(|e| wrong(format!("actions: {:?}: {e}", user.actions)))?;
+            NameRule::parse(&user.streams).map_err(|e| wrong(format!("streams: {e}")))?;
+            check_secret(&user.password, 1).map_err(|e| wrong(format!("password: {e}")))?;
+        }
+        for (at, key) in self.keys.iter().enumerate() {
+            check_secret(&key.secret, MIN_KEY)
+                .map_err(|e| ConfigError::new(format!("auth.keys[{at}].secret: {e}")))?;
+        }
+        for (name, rules) in [("public_play", &self.public_play), ("public_publish", &self.public_publish)] {
+            for rule in rules {
+                NameRule::parse(rule).map_err(|e| ConfigError::new(format!("auth.{name}: `{rule}`: {e}")))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_secret(secret: &Secret, min: usize) -> Result<(), String> {
+    let text = secret.reveal().map_err(|error| format!("cannot read it: {error}"))?;
+    if SAMPLE_SECRETS.iter().any(|sample| text.eq_ignore_ascii_case(sample)) {
+        return Err("this is the sample from the documentation; choose your own".into());
+    }
+    if text.len() < min {
+        return Err(format!("must have at least {min} bytes"));
+    }
+    Ok(())
+}

@@ -1,0 +1,324 @@
+//! What stands between a socket and the HTTP library: strict framing, deadlines, and an eye on the peer.
+//!
+//! | bound | value | verdict |
+//! |---|---|---|
+//! | TLS handshake and first head, together; every later head | 10 s | `timeout(handshake)`, `timeout(command)` |
+//! | between requests | 60 s | `timeout(idle)` |
+//! | a write without progress | 15 s | `slow_consumer` |
+//! | head, header fields | 16 KiB, 100 | 431, `limit(head)`, `limit(headers)` |
+//! | everything else that [`framer`] refuses | | 400, `malformed` |
+//!
+//! The deadline of a head is for all of it: a peer that sends one byte a second does not move it.
+
+mod framer;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use arcly_core::{CloseReason, Phase};
+use bytes::{Buf as _, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use framer::{Framer, MAX_FIELDS, Violation};
+
+/// For the TLS handshake and the first request's head together, and for each later head.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Between requests.
+pub const IDLE_TIME: Duration = Duration::from_secs(60);
+/// Without progress while something is to be written.
+pub const STALL_TIME: Duration = Duration::from_secs(15);
+/// Read from the socket at a time while framing.
+const READ_SIZE: usize = 8 << 10;
+
+/// What is known about a connection: shared by its socket, its requests and the accept loop.
+#[derive(Debug)]
+pub struct Connection {
+    /// The peer, an IPv4 address in IPv6 clothes made plain.
+    pub peer: SocketAddr,
+    accepted: Instant,
+    reason: OnceLock<CloseReason>,
+    kill: CancellationToken,
+    work: Mutex<Work>,
+}
+
+/// Requests being answered.
+#[derive(Debug)]
+struct Work {
+    requests: usize,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// A connection that was accepted now.
+    pub fn new(peer: SocketAddr) -> Arc<Self> {
+        let accepted = Instant::now();
+        Arc::new(Self {
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            accepted,
+            reason: OnceLock::new(),
+            kill: CancellationToken::new(),
+            work: Mutex::new(Work { requests: 0, idle_since: accepted }),
+        })
+    }
+
+    /// When the first head must have come.
+    pub fn first_deadline(&self) -> Instant {
+        self.accepted + HEAD_TIME
+    }
+
+    /// Notes that a request is being answered until the return value is dropped.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        self.work.lock().requests += 1;
+        Busy(Arc::clone(self))
+    }
+
+    /// Since when no request is being answered.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let work = self.work.lock();
+        (work.requests == 0).then_some(work.idle_since)
+    }
+
+    /// Notes why the connection ends; the first reason stands.
+    pub fn note(&self, reason: CloseReason) {
+        let _ = self.reason.set(reason);
+    }
+
+    /// Why the connection ended, if that was noted.
+    pub fn reason(&self) -> Option<CloseReason> {
+        self.reason.get().copied()
+    }
+
+    /// Ends the connection at once.
+    pub fn kill(&self, reason: CloseReason) {
+        self.note(reason);
+        self.kill.cancel();
+    }
+
+    /// Completes when the connection is to end at once.
+    pub async fn killed(&self) {
+        self.kill.cancelled().await;
+    }
+}
+
+/// A request being answered.
+#[derive(Debug)]
+pub struct Busy(Arc<Connection>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut work = self.0.work.lock();
+        work.requests -= 1;
+        work.idle_since = Instant::now();
+    }
+}
+
+/// A socket, watched.
+pub struct Guarded<S> {
+    io: S,
+    connection: Arc<Connection>,
+    framer: Framer,
+    scratch: Box<[u8]>,
+    /// Framed, and not read yet.
+    ready: BytesMut,
+    /// The answer to a violation, being written; the connection ends with it.
+    reject: Option<Bytes>,
+    /// When the head that is coming in began, and whether it is the first.
+    head_since: Instant,
+    first: bool,
+    stalled_since: Option<Instant>,
+    read_timer: Pin<Box<Sleep>>,
+    write_timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Guarded<S> {
+    /// Watches `io`.
+    pub fn new(io: S, connection: Arc<Connection>) -> Self {
+        let head_since = connection.accepted;
+        Self {
+            io,
+            connection,
+            framer: Framer::new(),
+            scratch: vec![0; READ_SIZE].into(),
+            ready: BytesMut::new(),
+            reject: None,
+            head_since,
+            first: true,
+            stalled_since: None,
+            read_timer: Box::pin(tokio::time::sleep_until(head_since + HEAD_TIME)),
+            write_timer: Box::pin(tokio::time::sleep_until(head_since + STALL_TIME)),
+        }
+    }
+
+    /// When the peer has been quiet for too long, and what that is called.
+    fn read_deadline(&self) -> Option<(Instant, Phase)> {
+        if self.first {
+            return Some((self.head_since + HEAD_TIME, Phase::Handshake));
+        }
+        if self.framer.is_in_head() {
+            return Some((self.head_since + HEAD_TIME, Phase::Command));
+        }
+        let idle_since = self.connection.idle_since()?;
+        Some((idle_since + IDLE_TIME, Phase::Idle))
+    }
+
+    fn check_read_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some((deadline, phase)) = self.read_deadline() else { return Poll::Pending };
+        if self.read_timer.deadline() != deadline {
+            self.read_timer.as_mut().reset(deadline);
+        }
+        ready!(self.read_timer.as_mut().poll(cx));
+        self.connection.note(CloseReason::Timeout(phase));
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Takes what came from the socket.
+    fn frame(&mut self, count: usize) -> io::Result<()> {
+        if self.framer.is_idle() && !self.first {
+            self.head_since = Instant::now();
+        }
+        let input = self.scratch.get(..count).unwrap_or_default();
+        let result = self.framer.feed(input, &mut self.ready);
+        if !self.ready.is_empty() {
+            self.first = false;
+        }
+        result.or_else(|violation| self.refuse(violation))
+    }
+
+    fn refuse(&mut self, violation: Violation) -> io::Result<()> {
+        self.connection.note(violation.reason);
+        tracing::info!(peer = %self.connection.peer, proto = "http", reason = %violation.reason, "refused: {}", violation.what);
+        if !violation.in_head {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, violation.what));
+        }
+        self.ready.clear();
+        self.reject = Some(super::problem::raw_response(violation.status, violation.what));
+        Ok(())
+    }
+
+    fn guard_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled_since = None;
+            return result;
+        }
+        if self.stalled_since.is_none() {
+            let now = Instant::now();
+            self.stalled_since = Some(now);
+            self.write_timer.as_mut().reset(now + STALL_TIME);
+        }
+        ready!(self.write_timer.as_mut().poll(cx));
+        self.connection.note(CloseReason::SlowConsumer);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+    /// Writes the answer to a violation and says good-bye; reads as the end of the stream when done.
+    fn poll_reject(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(answer) = self.reject.as_mut().filter(|answer| answer.has_remaining()) {
+            let written = Pin::new(&mut self.io).poll_write(cx, answer);
+            let count = match written {
+                Poll::Ready(result) => result?,
+                Poll::Pending => return self.guard_write(cx, Poll::Pending),
+            };
+            answer.advance(count);
+        }
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.reject.is_some() {
+                return this.poll_reject(cx);
+            }
+            if !this.ready.is_empty() {
+                let count = this.ready.len().min(out.remaining());
+                out.put_slice(&this.ready.split_to(count));
+                return Poll::Ready(Ok(()));
+            }
+            let polled = match this.framer.body_left() {
+                Some(left) => poll_body(&mut this.io, cx, out, left),
+                None => poll_head(&mut this.io, cx, &mut this.scratch),
+            };
+            match polled {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(count)) if this.framer.body_left().is_some() => {
+                    this.framer.pass(count as u64);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(count)) => this.frame(count)?,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return this.check_read_deadline(cx).map(Err),
+            }
+        }
+    }
+}
+
+/// Reads a body straight to its reader, not beyond its end.
+fn poll_body<S: AsyncRead + Unpin>(
+    io: &mut S,
+    cx: &mut Context<'_>,
+    out: &mut ReadBuf<'_>,
+    left: u64,
+) -> Poll<io::Result<usize>> {
+    let room = usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining());
+    let mut window = ReadBuf::new(out.initialize_unfilled_to(room));
+    ready!(Pin::new(io).poll_read(cx, &mut window))?;
+    let count = window.filled().len();
+    out.advance(count);
+    Poll::Ready(Ok(count))
+}
+
+fn poll_head<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+    let mut window = ReadBuf::new(scratch);
+    ready!(Pin::new(io).poll_read(cx, &mut window))?;
+    Poll::Ready(Ok(window.filled().len()))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.guard_write(cx, result)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_write_vectored(cx, parts);
+        this.guard_write(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_flush(cx);
+        this.guard_write(cx, result)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.io).poll_shutdown(cx);
+        this.guard_write(cx, result)
+    }
+}
+
+#[cfg(test)]
+mod tests;
