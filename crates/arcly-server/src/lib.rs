@@ -1,1 +1,40 @@
-//! Placeholder.
+//! The arcly media server as a library: what the `arcly` binary is made of, for tests and for those who embed a
+//! whole server.
+//!
+//! | module | |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`config`] | file, environment and flags to one typed tree |
+//! | [`server`] | listeners and sessions, from bind to drain |
+//! | [`http`] | the HTTP listener: media, pages, API, metrics |
+//! | [`relay`], [`probe`], [`demo`] | streams copied, looked at and made up |
+//!
+//! ```
+//! use arcly_server::{Config, Server};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::from_toml("rtmp.listen = '127.0.0.1:0'\nhttp.listen = '127.0.0.1:0'")?;
+//! let server = Server::start(config, false)?;
+//! assert!(server.addr("http").is_some_and(|addr| addr.port() != 0));
+//! server.shut_down().await;
+//! # Ok(()) }
+//! ```
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod auth;
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod http;
+pub mod log;
+mod net;
+pub mod probe;
+mod process;
+pub mod relay;
+pub mod server;
+pub mod stats;
+mod tls;
+
+pub use config::Config;
+pub use server::Server;

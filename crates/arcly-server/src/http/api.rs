@@ -1,0 +1,57 @@
+//! `/api/v1`: what runs here, and what can be done about it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{openapi, readers, relays, streams};
+use crate::log::Rfc3339;
+use crate::server::Server;
+
+/// Everything below `/api`.
+pub(crate) fn router() -> Router<Arc<Server>> {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/streams", get(streams::list))
+        .route("/v1/streams/{*path}", get(streams::one).delete(streams::disconnect))
+        .route("/v1/readers", get(readers::list))
+        .route("/v1/readers/{id}", get(readers::one).delete(readers::disconnect))
+        .route("/v1/relays", get(relays::list).post(relays::start))
+        .route("/v1/relays/{id}", delete(relays::stop).get(relays::one))
+        .route("/v1/openapi.json", get(openapi::document))
+        .fallback(|| async {
+            Problem::new(StatusCode::NOT_FOUND, "no such resource; /api/v1/openapi.json lists them all").into_response()
+        })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method; see /api/v1/openapi.json")
+        })
+}
+
+async fn info(State(server): State<Arc<Server>>) -> Json<Value> {
+    let uptime = SystemTime::now().duration_since(server.started_at()).unwrap_or_default();
+    Json(json!({
+        "name": "arcly",
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": time(server.started_at()),
+        "uptime_seconds": uptime.as_secs(),
+        "ready": server.is_ready(),
+        "listeners": server.listeners(),
+    }))
+}
+
+/// A time as the API writes it.
+pub(super) fn time(at: SystemTime) -> String {
+    Rfc3339(at).to_string()
+}
+
+/// 204, for what was done.
+pub(super) fn done() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}

@@ -1,0 +1,182 @@
+//! The accept loop: sockets become watched connections, connections become requests.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcly_core::{CloseReason, Phase};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use futures_util::FutureExt as _;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service as _;
+
+use super::body::Watched;
+use super::guard::{Connection, Guarded, IDLE_TIME, MAX_FIELDS, STALL_TIME};
+use super::{problem, routes};
+use crate::net;
+use crate::server::Server;
+
+/// Bytes that the HTTP library buffers of a head or a response.
+const BUFFER: usize = 64 << 10;
+/// HTTP/2: requests of one connection at a time, and bytes of one request's fields.
+const H2_STREAMS: u32 = 100;
+const H2_FIELDS: u32 = 16 << 10;
+/// How long requests may go on once the server goes down.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Serves HTTP on a listener until the server goes down and the connections have ended.
+pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
+    let shared = Arc::new(Shared {
+        routes: routes::router(Arc::clone(&server)),
+        tls: tls.map(TlsAcceptor::from),
+        builder: builder(),
+        server: Arc::clone(&server),
+    });
+    let shutdown = server.shutdown().clone();
+    while let Some((stream, peer)) = shutdown.run_until_cancelled(net::accept(&listener)).await {
+        server.tasks().spawn(Arc::clone(&shared).connection(stream, peer));
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // The guard in front is stricter than these, and says why.
+    builder.http1().max_buf_size(BUFFER).max_headers(MAX_FIELDS + 1).header_read_timeout(None);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(H2_FIELDS)
+        .keep_alive_interval(IDLE_TIME / 4)
+        .keep_alive_timeout(STALL_TIME);
+    builder
+}
+
+struct Shared {
+    routes: Router,
+    tls: Option<TlsAcceptor>,
+    builder: auto::Builder<TokioExecutor>,
+    server: Arc<Server>,
+}
+
+impl Shared {
+    /// One connection, from accepted to counted. A panic ends it alone.
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let connection = Connection::new(peer);
+        let served = AssertUnwindSafe(self.admit_and_serve(stream, &connection)).catch_unwind().await;
+        let reason = served.unwrap_or_else(|_| {
+            self.server.stats().count_panic();
+            CloseReason::Internal
+        });
+        let protocol = if self.tls.is_some() { "https" } else { "http" };
+        self.server.stats().count_closed(protocol, reason);
+        tracing::debug!(proto = protocol, peer = %connection.peer, %reason, "connection closed");
+    }
+
+    async fn admit_and_serve(&self, mut stream: TcpStream, connection: &Arc<Connection>) -> CloseReason {
+        let _place = match self.server.connections().admit(connection) {
+            Ok(place) => place,
+            Err(reason) => {
+                // Whoever cannot take this little gets nothing.
+                let _ = stream.try_write(&problem::raw_response(503, "too many connections; try again later"));
+                let _ = stream.shutdown().await;
+                return reason;
+            }
+        };
+        let ended = async {
+            match &self.tls {
+                None => self.serve(stream, connection).await,
+                Some(tls) => {
+                    let handshake = tokio::time::timeout_at(connection.first_deadline(), tls.accept(stream));
+                    match handshake.await {
+                        Ok(Ok(stream)) => self.serve(stream, connection).await,
+                        Ok(Err(error)) => tls_failure(&error),
+                        Err(_) => CloseReason::Timeout(Phase::Handshake),
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            reason = ended => connection.reason().unwrap_or(reason),
+            () = connection.killed() => connection.reason().unwrap_or(CloseReason::Shutdown),
+        }
+    }
+
+    async fn serve<S>(&self, stream: S, connection: &Arc<Connection>) -> CloseReason
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(Guarded::new(stream, Arc::clone(connection)));
+        let service = hyper::service::service_fn(|request| self.answer(request, connection));
+        let mut served = pin!(self.builder.serve_connection_with_upgrades(io, service));
+        let result = tokio::select! {
+            result = served.as_mut() => result,
+            () = self.server.shutdown().cancelled() => {
+                served.as_mut().graceful_shutdown();
+                match tokio::time::timeout(GOODBYE, served).await {
+                    Ok(result) => result,
+                    Err(_) => return CloseReason::Shutdown,
+                }
+            }
+        };
+        match result {
+            Ok(()) => CloseReason::PeerClosed,
+            Err(error) => failure(&*error),
+        }
+    }
+
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> Result<http::Response<Watched<Body>>, core::convert::Infallible> {
+        let busy = connection.begin();
+        let multiplexed = request.version() == http::Version::HTTP_2;
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(connection));
+        let mut response = match AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(_) => {
+                self.server.stats().count_panic();
+                routes::internal_error()
+            }
+        };
+        routes::finish_headers(response.headers_mut());
+        Ok(response.map(|body| Watched::new(body, busy, Arc::clone(connection), multiplexed)))
+    }
+}
+
+/// What the HTTP library's error says about the connection; the guard knows better where it noted a reason.
+fn failure(error: &(dyn std::error::Error + 'static)) -> CloseReason {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return CloseReason::Io };
+    if error.is_parse_too_large() {
+        CloseReason::Limit("head")
+    } else if error.is_parse() {
+        CloseReason::Malformed
+    } else if error.is_timeout() {
+        CloseReason::Timeout(Phase::Idle)
+    } else if error.is_user() {
+        CloseReason::Internal
+    } else {
+        CloseReason::PeerClosed
+    }
+}
+
+fn tls_failure(error: &std::io::Error) -> CloseReason {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::PeerIncompatible(_)) => CloseReason::Unsupported,
+        Some(_) => CloseReason::Malformed,
+        None => CloseReason::PeerClosed,
+    }
+}

@@ -1,0 +1,29 @@
+//! Everything over HTTP.
+//!
+//! ```text
+//!   TcpListener ─► Guarded ─► hyper (h1, h2) ─► routes ─┬─ media   *.flv in and out, WebSocket
+//!                  framing,                              ├─ pages   list of streams, player, assets
+//!                  deadlines                             ├─ api     /api/v1, loopback or credentials
+//!                                                        └─ metrics, health
+//! ```
+
+mod access;
+mod api;
+mod assets;
+mod body;
+mod connections;
+mod guard;
+mod listener;
+mod media;
+mod metrics;
+mod openapi;
+mod pages;
+mod problem;
+mod readers;
+mod relays;
+mod routes;
+mod streams;
+mod ws;
+
+pub(crate) use connections::Connections;
+pub(crate) use listener::serve;

@@ -1,0 +1,72 @@
+//! `/api/v1/relays`: pulls and pushes that start and stop at run time.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::{StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::{done, time};
+use super::problem::Problem;
+use crate::relay::RelayInfo;
+use crate::server::Server;
+
+/// What starts a relay.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    from: String,
+    to: String,
+}
+
+pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
+    let items: Vec<Value> = server.relays().list().iter().map(describe).collect();
+    Json(json!({ "items": items }))
+}
+
+pub(super) async fn one(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
+    let found = server.relays().list().into_iter().find(|relay| relay.id.to_string() == id);
+    found.map_or_else(|| no_relay().into_response(), |relay| Json(describe(&relay)).into_response())
+}
+
+pub(super) async fn start(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            let detail = format!("the body must be {{\"from\": URL or stream, \"to\": URL or stream}}: {error}");
+            return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
+        }
+    };
+    match server.relays().start(&wanted.from, &wanted.to) {
+        Ok(relay) => {
+            let location = format!("/api/v1/relays/{}", relay.id);
+            (StatusCode::CREATED, [(header::LOCATION, location)], Json(describe(&relay))).into_response()
+        }
+        Err(error) => Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+    }
+}
+
+pub(super) async fn stop(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
+    let stopped = id.parse().is_ok_and(|id| server.relays().stop(id));
+    if stopped { done() } else { no_relay().into_response() }
+}
+
+fn no_relay() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no relay of that number; see /api/v1/relays")
+}
+
+fn describe(relay: &RelayInfo) -> Value {
+    json!({
+        "id": relay.id,
+        "from": relay.from.to_string(),
+        "to": relay.to.to_string(),
+        "state": relay.state,
+        "since": time(relay.since),
+        "attempts": relay.attempts,
+        "last_error": relay.last_error,
+    })
+}

@@ -1,0 +1,128 @@
+//! Which path is answered by what.
+
+use std::sync::Arc;
+
+use arcly_core::StreamKey;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{any, get};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::problem::Problem;
+use super::{access, api, assets, media, metrics, pages};
+use crate::server::Server;
+
+/// What a path that is no page is asked for: its ending, and the protocol that it would be.
+const ABSENT: [(&str, &str); 8] = [
+    ("index.m3u8", "HLS"),
+    (".m3u8", "HLS"),
+    ("manifest.mpd", "DASH"),
+    ("whip", "WebRTC"),
+    ("whep", "WebRTC"),
+    (".ts", "MPEG-TS"),
+    (".mp4", "fragmented MP4"),
+    ("publish", "publishing from a browser"),
+];
+
+/// Everything that the HTTP listeners serve.
+pub(crate) fn router(server: Arc<Server>) -> Router {
+    let inside = Router::new()
+        .nest("/api", api::router())
+        .route("/metrics", get(scrape))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&server), access::require_api));
+    Router::new()
+        .merge(inside)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/", get(pages::index))
+        .route("/assets/{name}", get(assets::asset))
+        .fallback(any(by_path))
+        .with_state(server)
+}
+
+async fn ready(State(server): State<Arc<Server>>) -> Response {
+    if server.is_ready() {
+        return "ready\n".into_response();
+    }
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the server is starting or going down").into_response()
+}
+
+async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    let Ok(text) = metrics::openmetrics(&server) else { return internal_error().map(Body::new) };
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/openmetrics-text") {
+        return ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response();
+    }
+    ([(header::CONTENT_TYPE, metrics::TEXT)], metrics::to_prometheus(&text)).into_response()
+}
+
+/// Streams and their pages: the path is the stream's name, its ending says what is wanted of it.
+async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Response {
+    let path = request.uri().path().strip_prefix('/').unwrap_or_default().to_owned();
+    if let Some(name) = path.strip_suffix(".flv") {
+        return match StreamKey::parse(name) {
+            Ok(key) => media::answer(&server, key, request).await,
+            Err(_) => media::with_cors(&server, &request, not_found().into_response()),
+        };
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return not_allowed().into_response();
+    }
+    if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
+        let detail = format!("this build of arcly has no {what}; it serves RTMP and HTTP-FLV (.flv)");
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
+    match StreamKey::parse(&path) {
+        Ok(key) => pages::player(&server, &key).await,
+        Err(_) => not_found().into_response(),
+    }
+}
+
+fn is_ending(path: &str, ending: &str) -> bool {
+    let Some(rest) = path.strip_suffix(ending) else { return false };
+    ending.starts_with('.') || rest.ends_with('/')
+}
+
+/// The same for everything that is not a name, so that it tells nothing.
+fn not_found() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is nothing of that name; streams are at /app/stream.flv")
+}
+
+fn not_allowed() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "publish with POST to /app/stream.flv; everything else is read with GET")
+}
+
+/// The answer when a handler panicked.
+pub(crate) fn internal_error() -> http::Response<Body> {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the server failed; this is a bug").into_response()
+}
+
+/// What every answer says about itself.
+pub(crate) fn finish_headers(headers: &mut HeaderMap) {
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::SERVER, HeaderValue::from_static("arcly"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings() {
+        let cases = [
+            ("live/cam/index.m3u8", Some("HLS")),
+            ("live/cam.ts", Some("MPEG-TS")),
+            ("live/cam/whep", Some("WebRTC")),
+            ("live/publish", Some("publishing from a browser")),
+            ("live/mywhep", None),
+            ("live/cam", None),
+        ];
+        for (path, what) in cases {
+            let got = ABSENT.iter().find(|(ending, _)| is_ending(path, ending)).map(|(_, what)| *what);
+            assert_eq!(got, what, "{path}");
+        }
+    }
+}

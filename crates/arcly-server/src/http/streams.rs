@@ -1,0 +1,105 @@
+//! `/api/v1/streams`.
+
+use std::sync::Arc;
+
+use arcly_core::publisher::PublisherState;
+use arcly_core::{CloseReason, StreamInfo, StreamKey, Track, TrackSet};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::api::{done, time};
+use super::problem::Problem;
+use crate::server::Server;
+
+pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
+    let items: Vec<Value> = server.engine().infos().iter().map(describe).collect();
+    Json(json!({ "items": items }))
+}
+
+pub(super) async fn one(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
+    find(&server, &path).map_or_else(|problem| problem.into_response(), |info| Json(describe(&info)).into_response())
+}
+
+pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
+    match find(&server, &path) {
+        Ok(info) if info.publishers.is_empty() => {
+            Problem::new(StatusCode::CONFLICT, format!("nobody publishes `{}` at the moment", info.key)).into_response()
+        }
+        Ok(info) => {
+            info.publishers.iter().for_each(|publisher| publisher.revoke(CloseReason::Shutdown));
+            done()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn find(server: &Server, path: &str) -> Result<StreamInfo, Problem> {
+    let key = StreamKey::parse(path)
+        .map_err(|error| Problem::new(StatusCode::NOT_FOUND, format!("not the name of a stream: {error}")))?;
+    server.engine().stream(&key).map(|stream| stream.info()).ok_or_else(|| Problem::no_stream(&key))
+}
+
+/// A stream as the API shows it.
+fn describe(info: &StreamInfo) -> Value {
+    let publisher = info.publishers.first().map(|publisher| describe_publisher(publisher));
+    json!({
+        "path": info.key.as_str(),
+        "state": info.state.as_str(),
+        "since": time(info.since),
+        "publisher": publisher,
+        "standby": info.publishers.get(1..).unwrap_or_default().iter().map(|p| describe_publisher(p)).collect::<Vec<_>>(),
+        "tracks": tracks(&info.tracks),
+        "readers": info.readers,
+        "bytes_in": info.bytes_in,
+        "bytes_out": info.bytes_out,
+        "frames_in": info.frames_in,
+        "log": { "frames": info.log.items, "bytes": info.log.bytes },
+    })
+}
+
+fn describe_publisher(publisher: &PublisherState) -> Value {
+    json!({
+        "protocol": publisher.client.protocol,
+        "remote": publisher.client.remote.map(|remote| remote.to_string()),
+        "since": time(publisher.since),
+        "frames": publisher.frames(),
+        "bytes": publisher.bytes(),
+        "frames_dropped": publisher.dropped(),
+    })
+}
+
+/// Tracks as the API and `arcly probe` show them.
+pub(crate) fn tracks(tracks: &TrackSet) -> Vec<Value> {
+    tracks.iter().map(|track| Value::Object(describe_track(track))).collect()
+}
+
+/// A track as the API and `arcly probe` show it; what is unknown is left out.
+fn describe_track(track: &Track) -> Map<String, Value> {
+    let mut shown = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !matches!(&value, Value::Null) && value != json!(0) {
+            shown.insert(name.to_owned(), value);
+        }
+    };
+    put("codec", track.codec.to_string().into());
+    put("kind", track.kind().as_str().into());
+    put("codec_string", codec_string(track).into());
+    if let Some(video) = track.video() {
+        put("width", video.width.into());
+        put("height", video.height.into());
+        put("frame_rate", video.frame_rate.map(|rate| rate.as_f64()).into());
+        put("bit_depth", video.bit_depth.into());
+    }
+    if let Some(audio) = track.audio() {
+        put("sample_rate", audio.sample_rate.into());
+        put("channels", audio.channels.into());
+    }
+    put("language", track.language.as_deref().into());
+    put("label", track.label.as_deref().into());
+    put("declared_bitrate_bps", track.bitrate_bps.into());
+    shown.insert("id".to_owned(), track.id.index().into());
+    shown
+}

@@ -1,0 +1,114 @@
+//! Listening sockets, and what every accepted one gets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::config::Listen;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+/// How long a peer may be silent on the level of TCP: a half-open connection is noticed after this.
+const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// How long to leave accepting alone when the process has no file descriptor left.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Binds a listener, `None` when it is off.
+///
+/// # Errors
+/// No address of it can be bound; with the address in the message.
+pub fn bind(listen: &Listen) -> io::Result<Option<TcpListener>> {
+    let describe = |error: &io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
+    let candidates = listen.candidates().map_err(|error| describe(&error))?;
+    let mut failed = None;
+    for addr in &candidates {
+        match bind_one(*addr) {
+            Ok(listener) => return Ok(Some(listener)),
+            // A machine without IPv6 has the IPv4 wildcard as its second candidate; a port in use is in use.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(describe(&error)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) => Err(describe(&error)),
+        None if listen.is_off() => Ok(None),
+        None => Err(describe(&io::Error::new(io::ErrorKind::NotFound, "the name has no address"))),
+    }
+}
+
+fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts the next connection. Without file descriptors it waits for some, without spinning.
+pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut quiet = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                prepare(&stream);
+                return (stream, peer);
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                if !core::mem::replace(&mut quiet, true) {
+                    tracing::warn!(%error, "cannot accept connections at the moment");
+                }
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// True for errors of the connection that would have been accepted, which say nothing of the next.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn prepare(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(DEAD_AFTER / 2).with_interval(DEAD_AFTER / 6).with_retries(3);
+    // The connection works without them too, only less promptly.
+    let _ = stream.set_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_says_so() {
+        let first = bind(&"127.0.0.1:0".parse().unwrap()).unwrap().unwrap();
+        let addr = first.local_addr().unwrap();
+        let error = bind(&Listen::Host("127.0.0.1".into(), addr.port())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&addr.to_string()), "{error}");
+        assert!(bind(&Listen::Off).unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_wildcard_takes_both_families() {
+        let listener = bind(&Listen::Any(0)).unwrap().unwrap();
+        let addr = listener.local_addr().unwrap();
+        let client = TcpStream::connect(("127.0.0.1", addr.port()));
+        let (accepted, client) = tokio::join!(accept(&listener), client);
+        assert_eq!(accepted.1.ip().to_canonical(), client.unwrap().local_addr().unwrap().ip());
+    }
+}

@@ -1,0 +1,268 @@
+//! A running server: the engine, its listeners, and the way down.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
+use arcly_core::{AppSpec, Engine, InboundProtocol, StreamKey, Takeover};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticators;
+use crate::config::{AppConfig, Config, ConfigError, Listen, TakeoverConfig};
+use crate::http::Connections;
+use crate::relay::Relays;
+use crate::stats::Stats;
+use crate::tls::Tls;
+use crate::{demo, net};
+
+/// How long sessions have to say good-bye before they are cut off.
+const DRAIN: Duration = Duration::from_secs(4);
+/// How often streams are counted that may be gone before anybody scrapes.
+const SWEEP: Duration = Duration::from_secs(1);
+/// The app whose policy is that of all others.
+const DEFAULT_APP: &str = "default";
+
+/// A listener that is bound.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Listener {
+    /// `rtmp`, `rtmps`, `http` or `https`.
+    pub protocol: &'static str,
+    /// Where.
+    pub addr: SocketAddr,
+}
+
+/// A running server. Ends when [`shut_down`](Self::shut_down) is called.
+pub struct Server {
+    config: Config,
+    engine: Arc<Engine>,
+    stats: Arc<Stats>,
+    /// Decides what a page may show to strangers; everything when there is none.
+    public: Option<Arc<dyn StreamAuthenticator>>,
+    connections: Arc<Connections>,
+    relays: Relays,
+    listeners: Vec<Listener>,
+    started_at: SystemTime,
+    ready: AtomicBool,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl core::fmt::Debug for Server {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Server").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+/// Sockets that are bound, before anything is served on them.
+struct Bound {
+    rtmp: Option<TcpListener>,
+    rtmps: Option<TcpListener>,
+    http: Option<TcpListener>,
+    https: Option<TcpListener>,
+}
+
+impl Bound {
+    fn new(config: &Config, tls: bool) -> std::io::Result<Self> {
+        let secure = |listen: &Listen| if tls { net::bind(listen) } else { Ok(None) };
+        Ok(Self {
+            rtmp: net::bind(&config.rtmp.listen)?,
+            rtmps: secure(&config.rtmp.tls_listen)?,
+            http: net::bind(&config.http.listen)?,
+            https: secure(&config.http.tls_listen)?,
+        })
+    }
+
+    fn listeners(&self) -> std::io::Result<Vec<Listener>> {
+        [("rtmp", &self.rtmp), ("rtmps", &self.rtmps), ("http", &self.http), ("https", &self.https)]
+            .into_iter()
+            .filter_map(|(protocol, socket)| Some((protocol, socket.as_ref()?)))
+            .map(|(protocol, socket)| Ok(Listener { protocol, addr: socket.local_addr()? }))
+            .collect()
+    }
+}
+
+impl Server {
+    /// Binds every listener and starts to serve, with the test stream when `with_demo`.
+    ///
+    /// # Errors
+    /// A certificate or secret cannot be used, or an address cannot be bound.
+    pub fn start(config: Config, with_demo: bool) -> Result<Arc<Self>, ConfigError> {
+        let tls = Tls::from_config(&config.tls)?;
+        let auth = Authenticators::from_config(&config.auth)?;
+        let io_error = |error: std::io::Error| ConfigError::new(error.to_string());
+        let bound = Bound::new(&config, tls.is_some()).map_err(io_error)?;
+        let stats = Arc::new(Stats::default());
+        let engine = build_engine(&config, auth.as_ref(), &stats);
+        let shutdown = CancellationToken::new();
+        let server = Arc::new(Self {
+            relays: Relays::new(Arc::clone(&engine), shutdown.clone()),
+            connections: Arc::new(Connections::new(&config.limits)),
+            listeners: bound.listeners().map_err(io_error)?,
+            public: auth.map(|auth| auth.plain),
+            started_at: SystemTime::now(),
+            ready: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            config,
+            engine,
+            stats,
+            shutdown,
+        });
+        server.serve(bound, tls)?;
+        server.start_sources(with_demo)?;
+        server.ready.store(true, Ordering::Release);
+        Ok(server)
+    }
+
+    fn serve(self: &Arc<Self>, bound: Bound, tls: Option<Tls>) -> Result<(), ConfigError> {
+        let (https, rtmps) = tls.map(|tls| (tls.https, tls.rtmps)).unzip();
+        for (socket, tls) in [(bound.http, None), (bound.https, https)] {
+            if let Some(socket) = socket {
+                self.tasks.spawn(crate::http::serve(Arc::clone(self), socket, tls));
+            }
+        }
+        self.serve_rtmp(bound.rtmp, None)?;
+        self.serve_rtmp(bound.rtmps, rtmps)?;
+        let (weak, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP);
+            while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+                let Some(server) = weak.upgrade() else { return };
+                server.stats.totals(&server.engine.streams());
+            }
+        });
+        Ok(())
+    }
+
+    fn start_sources(self: &Arc<Self>, with_demo: bool) -> Result<(), ConfigError> {
+        if with_demo {
+            self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
+        }
+        for relay in &self.config.relays {
+            self.relays.start(&relay.from, &relay.to).map_err(|e| ConfigError::new(format!("relays: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// Stops accepting, lets every protocol say good-bye, and returns when the sessions have ended or their time is
+    /// up.
+    pub async fn shut_down(&self) {
+        self.ready.store(false, Ordering::Release);
+        self.shutdown.cancel();
+        self.engine.drain();
+        self.tasks.close();
+        self.relays.close();
+        let sessions = async { tokio::join!(self.tasks.wait(), self.relays.wait()) };
+        if tokio::time::timeout(DRAIN, sessions).await.is_err() {
+            tracing::warn!("some sessions did not end in time and are cut off");
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn stats(&self) -> &Arc<Stats> {
+        &self.stats
+    }
+
+    /// The relays.
+    #[must_use]
+    pub const fn relays(&self) -> &Relays {
+        &self.relays
+    }
+
+    /// The listeners that are bound.
+    #[must_use]
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Where that protocol listens.
+    #[must_use]
+    pub fn addr(&self, protocol: &str) -> Option<SocketAddr> {
+        self.listeners.iter().find(|listener| listener.protocol == protocol).map(|listener| listener.addr)
+    }
+
+    /// When the server started.
+    #[must_use]
+    pub const fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// True when every listener is bound and the server is not going down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Open HTTP connections.
+    #[must_use]
+    pub fn http_connections(&self) -> u64 {
+        self.connections.len() as u64
+    }
+
+    /// Fires when the server goes down.
+    #[must_use]
+    pub const fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    pub(crate) const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) const fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// Whether anybody without credentials may play `key`.
+    pub(crate) async fn is_public(&self, key: &StreamKey) -> bool {
+        let Some(auth) = &self.public else { return true };
+        let request = AuthRequest::new(Action::Play, key.clone(), Credentials::new("http"));
+        auth.authenticate(&request).await.is_ok()
+    }
+}
+
+fn build_engine(config: &Config, auth: Option<&Authenticators>, stats: &Arc<Stats>) -> Arc<Engine> {
+    let mut builder = Engine::builder().max_streams(config.limits.streams).observer(Arc::clone(stats) as _);
+    let readers = config.limits.readers_per_stream;
+    for (name, app) in &config.apps {
+        let spec = app_spec(name, app, readers);
+        builder = if name == DEFAULT_APP { builder.default_app(spec) } else { builder.app(spec) };
+    }
+    if let Some(auth) = auth {
+        builder = builder.authenticator(Arc::clone(&auth.throttled));
+    }
+    builder.build()
+}
+
+fn app_spec(name: &str, config: &AppConfig, readers: usize) -> AppSpec {
+    let takeover = match config.takeover {
+        TakeoverConfig::WhenSilent => Takeover::WhenSilent,
+        TakeoverConfig::Replace => Takeover::Replace,
+        TakeoverConfig::Reject => Takeover::Reject,
+        TakeoverConfig::Standby => Takeover::Standby,
+    };
+    let mut spec = AppSpec::new(name)
+        .takeover(takeover)
+        .silence(config.silence.0)
+        .grace(config.grace.0)
+        .wait_for_stream(config.wait_for_stream.0);
+    spec.retention.max_bytes = config.gop_bytes.0;
+    spec.max_readers = readers;
+    spec
+}
