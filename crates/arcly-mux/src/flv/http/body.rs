@@ -1,0 +1,131 @@
+//! The body of a response: a stream, or a few bytes.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use arcly_core::log::{Budget, Progress};
+use arcly_core::{CloseReason, DerivedSubscriber, StreamError, TimeDelta};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::flv::{Packetizer, Writer};
+
+/// Taken from the log at a time: what a body holds while nobody takes it.
+const BATCH: Budget = Budget { items: 64, bytes: 256 << 10, time: TimeDelta(i64::MAX) };
+
+/// The body of an HTTP-FLV response.
+pub struct FlvBody(Kind);
+
+enum Kind {
+    Whole(Option<Bytes>),
+    Live(Box<Live>),
+}
+
+impl core::fmt::Debug for FlvBody {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self.0 {
+            Kind::Whole(_) => "FlvBody(whole)",
+            Kind::Live(_) => "FlvBody(live)",
+        })
+    }
+}
+
+impl FlvBody {
+    pub(super) const fn empty() -> Self {
+        Self(Kind::Whole(None))
+    }
+
+    pub(super) const fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(Some(bytes)))
+    }
+
+    /// The file that a reader of the stream makes, until the stream ends.
+    #[must_use]
+    pub fn live(reader: DerivedSubscriber<Packetizer>) -> Self {
+        let state = Arc::clone(reader.subscription().state());
+        let ended = Box::pin(async move { state.ended().await });
+        let live = Live { reader, writer: Writer::new(), pending: VecDeque::new(), ended, pace: None, done: false };
+        Self(Kind::Live(Box::new(live)))
+    }
+}
+
+struct Live {
+    reader: DerivedSubscriber<Packetizer>,
+    writer: Writer,
+    pending: VecDeque<Bytes>,
+    ended: Pin<Box<dyn Future<Output = CloseReason> + Send>>,
+    pace: Option<Pin<Box<Sleep>>>,
+    done: bool,
+}
+
+impl Live {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
+        loop {
+            if let Some(bytes) = self.pending.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            if self.done {
+                return Poll::Ready(None);
+            }
+            let Self { reader, writer, pending, .. } = self;
+            let progress = reader.read(BATCH, |read| writer.write(&read, |bytes| pending.push_back(bytes)));
+            match progress {
+                Err(error) => return self.fail(error),
+                Ok(Progress::Ended(reason)) => {
+                    reader.subscription().state().end(reason);
+                    self.done = true;
+                }
+                Ok(_) if !pending.is_empty() => {}
+                Ok(progress) => ready!(self.poll_wait(progress, cx)),
+            }
+        }
+    }
+
+    /// A reader that was too slow is cut off in the middle, so that it does not take what it got for the whole; for
+    /// one that was sent away the stream ends.
+    fn fail(&mut self, error: StreamError) -> Poll<Option<Result<Bytes, StreamError>>> {
+        self.done = true;
+        match error.reason() {
+            CloseReason::SlowConsumer => Poll::Ready(Some(Err(error))),
+            _ => Poll::Ready(None),
+        }
+    }
+
+    fn poll_wait(&mut self, progress: Progress, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ended.as_mut().poll(cx).is_ready() {
+            // The next read fails with the reason.
+            return Poll::Ready(());
+        }
+        let Progress::PacedUntil(at) = progress else { return self.reader.poll_ready(cx) };
+        let pace = self.pace.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+        pace.as_mut().reset(at.into());
+        pace.as_mut().poll(cx)
+    }
+}
+
+impl Body for FlvBody {
+    type Data = Bytes;
+    type Error = StreamError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+        match &mut self.0 {
+            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Live(live) => live.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.0, Kind::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Kind::Live(_) => SizeHint::default(),
+        }
+    }
+}
