@@ -18,7 +18,7 @@ struct Configured {
 
 /// The authenticators that a configuration asks for.
 #[derive(Clone)]
-pub struct Authenticators {
+pub(crate) struct Authenticators {
     /// For peers: slows down whoever guesses.
     pub throttled: Arc<dyn StreamAuthenticator>,
     /// For questions of the server itself, such as what a page may show.
@@ -30,7 +30,7 @@ impl Authenticators {
     ///
     /// # Errors
     /// A secret cannot be read, or a rule cannot be.
-    pub fn from_config(config: &AuthConfig) -> Result<Option<Self>, ConfigError> {
+    pub(crate) fn from_config(config: &AuthConfig) -> Result<Option<Self>, ConfigError> {
         if !config.is_configured() {
             return Ok(None);
         }

@@ -20,7 +20,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// No address of it can be bound; with the address in the message.
-pub fn bind(listen: &Listen) -> io::Result<Option<TcpListener>> {
+pub(crate) fn bind(listen: &Listen) -> io::Result<Option<TcpListener>> {
     let describe = |error: &io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
     let candidates = listen.candidates().map_err(|error| describe(&error))?;
     let mut failed = None;
@@ -52,7 +52,7 @@ fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts the next connection. Without file descriptors it waits for some, without spinning.
-pub async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut quiet = false;
     loop {
         match listener.accept().await {

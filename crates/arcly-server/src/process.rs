@@ -9,7 +9,7 @@ const PAGE: u64 = 4096;
 
 /// What the process uses now.
 #[derive(Clone, Copy, Debug)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// User and system time.
     pub cpu: Duration,
     /// Resident memory.
@@ -21,7 +21,7 @@ pub struct Usage {
 }
 
 /// What the process uses now; `None` on systems without `/proc`.
-pub fn usage() -> Option<Usage> {
+pub(crate) fn usage() -> Option<Usage> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; the fields behind it are numbered from 3.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
@@ -36,7 +36,7 @@ pub fn usage() -> Option<Usage> {
 }
 
 /// How many file descriptors this process may have open.
-pub fn max_fds() -> Option<u64> {
+pub(crate) fn max_fds() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()

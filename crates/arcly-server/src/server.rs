@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
-use arcly_core::{AppSpec, Engine, InboundProtocol, StreamKey, Takeover};
+use arcly_core::{AppSpec, Engine, StreamKey, Takeover};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -137,6 +137,10 @@ impl Server {
         Ok(())
     }
 
+    fn serve_rtmp(self: &Arc<Self>, _: Option<TcpListener>, _: Option<Arc<rustls::ServerConfig>>) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     fn start_sources(self: &Arc<Self>, with_demo: bool) -> Result<(), ConfigError> {
         if with_demo {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
@@ -219,6 +223,11 @@ impl Server {
     #[must_use]
     pub const fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
+    }
+
+    /// What protocols need of the engine.
+    pub(crate) fn context(&self) -> arcly_core::IngestContext {
+        self.engine.context(self.shutdown.clone())
     }
 
     pub(crate) const fn tasks(&self) -> &TaskTracker {

@@ -1,9 +1,9 @@
 //! One certificate for every TLS listener.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -12,7 +12,7 @@ use crate::config::{ConfigError, TlsConfig};
 
 /// TLS of HTTPS and of RTMPS: the same certificate, different application protocols.
 #[derive(Clone, Debug)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// HTTP/2 and HTTP/1.1.
     pub https: Arc<ServerConfig>,
     /// No application protocol.
@@ -24,7 +24,7 @@ impl Tls {
     ///
     /// # Errors
     /// A file cannot be read, holds no certificate or key, or the two do not belong together.
-    pub fn from_config(config: &TlsConfig) -> Result<Option<Self>, ConfigError> {
+    pub(crate) fn from_config(config: &TlsConfig) -> Result<Option<Self>, ConfigError> {
         let (Some(cert), Some(key)) = (&config.cert, &config.key) else { return Ok(None) };
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -38,6 +38,27 @@ impl Tls {
         https.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Some(Self { https: Arc::new(https), rtmps }))
     }
+}
+
+/// TLS as a client, trusting what the system trusts; made once.
+///
+/// # Errors
+/// The system trusts nobody.
+pub(crate) fn client() -> Result<Arc<ClientConfig>, String> {
+    static CLIENT: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
+    CLIENT.get_or_init(load_client).clone()
+}
+
+fn load_client() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no trusted certificates; install ca-certificates".into());
+    }
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map(|builder| Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+        .map_err(|error| error.to_string())
 }
 
 fn wrong(name: &str, path: &Path, error: &dyn core::fmt::Display) -> ConfigError {

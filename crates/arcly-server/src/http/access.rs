@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arcly_core::contract::auth::{Action, Credentials};
-use arcly_core::{CloseReason, StreamKey};
+use arcly_core::{ClientInfo, CloseReason, StreamKey};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -96,7 +96,8 @@ async fn check(server: &Server, parts: &Parts) -> Result<(), Problem> {
     let key = StreamKey::new(API.0, API.1);
     let mut shown = credentials(connection, parts);
     shown.protocol = "http";
-    let answer = server.engine().authenticate(Action::Api, &key, Some(shown)).await;
+    let client = ClientInfo::new("http", connection.peer);
+    let answer = server.engine().authenticate(Action::Api, &key, &client, Some(shown)).await;
     answer.map(drop).map_err(|error| match error.reason() {
         CloseReason::Unauthorized => Problem::new(
             StatusCode::UNAUTHORIZED,

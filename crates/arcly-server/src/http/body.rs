@@ -17,7 +17,7 @@ use super::guard::{Busy, Connection, STALL_TIME};
 ///
 /// Over HTTP/2 a peer can stop one stream with flow control while its socket stays lively, which the socket's
 /// write deadline never sees. What is seen here is that the library does not come back for more.
-pub struct Watched<B> {
+pub(super) struct Watched<B> {
     body: B,
     _busy: Busy,
     connection: Arc<Connection>,
@@ -29,7 +29,7 @@ pub struct Watched<B> {
 
 impl<B> Watched<B> {
     /// Watches `body`, the answer to a request on `connection`; `multiplexed` when it shares the socket with others.
-    pub fn new(body: B, busy: Busy, connection: Arc<Connection>, multiplexed: bool) -> Self {
+    pub(super) fn new(body: B, busy: Busy, connection: Arc<Connection>, multiplexed: bool) -> Self {
         Self { body, _busy: busy, connection, taken: Arc::default(), multiplexed, watchdog: None }
     }
 

@@ -21,7 +21,7 @@ const FEWEST: usize = 16;
 
 /// The open connections, bounded in all and for each address.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     max: usize,
     max_per_address: usize,
     next: AtomicU64,
@@ -46,13 +46,8 @@ impl Connections {
     }
 
     /// How many are open.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.open.lock().connections.len()
-    }
-
-    /// True when none is open.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Lets a connection in; when there is no room, the one that has been idle longest goes for it.

@@ -73,7 +73,7 @@ impl Shared {
     /// One connection, from accepted to counted. A panic ends it alone.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let connection = Connection::new(peer);
-        let served = AssertUnwindSafe(self.admit_and_serve(stream, &connection)).catch_unwind().await;
+        let served = AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind().await;
         let reason = served.unwrap_or_else(|_| {
             self.server.stats().count_panic();
             CloseReason::Internal
@@ -83,7 +83,7 @@ impl Shared {
         tracing::debug!(proto = protocol, peer = %connection.peer, %reason, "connection closed");
     }
 
-    async fn admit_and_serve(&self, mut stream: TcpStream, connection: &Arc<Connection>) -> CloseReason {
+    async fn admit_and_serve(self: Arc<Self>, mut stream: TcpStream, connection: &Arc<Connection>) -> CloseReason {
         let _place = match self.server.connections().admit(connection) {
             Ok(place) => place,
             Err(reason) => {
@@ -112,12 +112,15 @@ impl Shared {
         }
     }
 
-    async fn serve<S>(&self, stream: S, connection: &Arc<Connection>) -> CloseReason
+    async fn serve<S>(self: Arc<Self>, stream: S, connection: &Arc<Connection>) -> CloseReason
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let io = TokioIo::new(Guarded::new(stream, Arc::clone(connection)));
-        let service = hyper::service::service_fn(|request| self.answer(request, connection));
+        let service = {
+            let (shared, connection) = (Arc::clone(&self), Arc::clone(connection));
+            hyper::service::service_fn(move |request| Arc::clone(&shared).answer(request, Arc::clone(&connection)))
+        };
         let mut served = pin!(self.builder.serve_connection_with_upgrades(io, service));
         let result = tokio::select! {
             result = served.as_mut() => result,
@@ -136,14 +139,14 @@ impl Shared {
     }
 
     async fn answer(
-        &self,
+        self: Arc<Self>,
         request: hyper::Request<Incoming>,
-        connection: &Arc<Connection>,
+        connection: Arc<Connection>,
     ) -> Result<http::Response<Watched<Body>>, core::convert::Infallible> {
         let busy = connection.begin();
         let multiplexed = request.version() == http::Version::HTTP_2;
         let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(Arc::clone(connection));
+        request.extensions_mut().insert(Arc::clone(&connection));
         let mut response = match AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
@@ -153,7 +156,7 @@ impl Shared {
             }
         };
         routes::finish_headers(response.headers_mut());
-        Ok(response.map(|body| Watched::new(body, busy, Arc::clone(connection), multiplexed)))
+        Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed)))
     }
 }
 

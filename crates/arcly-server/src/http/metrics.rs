@@ -19,19 +19,19 @@ use prometheus_client::encoding::text::encode_eof;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::{MetricType, TypedMetric as _};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::process;
 use crate::server::Server;
 
 /// Content type of Prometheus text.
-pub const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Content type of OpenMetrics.
-pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything, as OpenMetrics.
-pub fn openmetrics(server: &Arc<Server>) -> Result<String, fmt::Error> {
+pub(super) fn openmetrics(server: &Arc<Server>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Arc::clone(server)));
     let mut text = String::new();
@@ -42,7 +42,7 @@ pub fn openmetrics(server: &Arc<Server>) -> Result<String, fmt::Error> {
 
 /// OpenMetrics text as Prometheus text: a counter's family has the name of its sample, and what the older format
 /// does not know is left out.
-pub fn to_prometheus(openmetrics: &str) -> String {
+pub(super) fn to_prometheus(openmetrics: &str) -> String {
     let counters: Vec<&str> =
         openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut text = String::with_capacity(openmetrics.len() + openmetrics.len() / 8);

@@ -27,3 +27,4 @@ mod ws;
 
 pub(crate) use connections::Connections;
 pub(crate) use listener::serve;
+pub(crate) use streams::describe_track;

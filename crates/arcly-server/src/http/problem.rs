@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 /// The media type of a problem.
-pub const MEDIA_TYPE: &str = "application/problem+json";
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// An error answer.
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     reason: Option<CloseReason>,
@@ -18,12 +18,12 @@ pub struct Problem {
 
 impl Problem {
     /// An error with a sentence for people.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), reason: None }
     }
 
     /// There is no stream of that name.
-    pub fn no_stream(key: &StreamKey) -> Self {
+    pub(super) fn no_stream(key: &StreamKey) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
             detail: format!("there is no stream `{key}`; publish it, or look at /api/v1/streams for those that are live"),
@@ -32,17 +32,12 @@ impl Problem {
     }
 
     /// What the engine refused.
-    pub fn refused(error: &StreamError) -> Self {
+    pub(super) fn refused(error: &StreamError) -> Self {
         let reason = error.reason();
         if let (StreamError::Refused { key, .. }, CloseReason::NotFound) = (error, reason) {
             return Self::no_stream(key);
         }
         Self { status: status_of(reason), detail: error.to_string(), reason: Some(reason) }
-    }
-
-    /// The status.
-    pub const fn status(&self) -> StatusCode {
-        self.status
     }
 
     fn body(&self) -> String {
@@ -72,7 +67,7 @@ impl IntoResponse for Problem {
 }
 
 /// The status that says what a reason says.
-pub const fn status_of(reason: CloseReason) -> StatusCode {
+pub(super) const fn status_of(reason: CloseReason) -> StatusCode {
     match reason {
         CloseReason::Malformed => StatusCode::BAD_REQUEST,
         CloseReason::Limit(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -88,7 +83,7 @@ pub const fn status_of(reason: CloseReason) -> StatusCode {
 }
 
 /// A whole answer as bytes, for what ends a connection before it is a request.
-pub fn raw_response(status: u16, detail: &str) -> Bytes {
+pub(super) fn raw_response(status: u16, detail: &str) -> Bytes {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let body = Problem::new(status, detail).body();
     format!(

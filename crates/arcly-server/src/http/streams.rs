@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use arcly_codec::codec_string::codec_string;
 use arcly_core::publisher::PublisherState;
-use arcly_core::{CloseReason, StreamInfo, StreamKey, Track, TrackSet};
+use arcly_core::qos::TrackQos;
+use arcly_core::{CloseReason, StreamInfo, StreamKey, Track, TrackKind};
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -51,11 +53,12 @@ fn describe(info: &StreamInfo) -> Value {
         "since": time(info.since),
         "publisher": publisher,
         "standby": info.publishers.get(1..).unwrap_or_default().iter().map(|p| describe_publisher(p)).collect::<Vec<_>>(),
-        "tracks": tracks(&info.tracks),
+        "tracks": measured_tracks(info),
         "readers": info.readers,
         "bytes_in": info.bytes_in,
         "bytes_out": info.bytes_out,
         "frames_in": info.frames_in,
+        "bitrate_bps": info.qos.iter().map(|(_, qos)| qos.bitrate_bps).sum::<u64>(),
         "log": { "frames": info.log.items, "bytes": info.log.bytes },
     })
 }
@@ -71,13 +74,13 @@ fn describe_publisher(publisher: &PublisherState) -> Value {
     })
 }
 
-/// Tracks as the API and `arcly probe` show them.
-pub(crate) fn tracks(tracks: &TrackSet) -> Vec<Value> {
-    tracks.iter().map(|track| Value::Object(describe_track(track))).collect()
+fn measured_tracks(info: &StreamInfo) -> Vec<Value> {
+    let qos_of = |id| info.qos.iter().find(|(track, _)| *track == id).map(|(_, qos)| qos);
+    info.tracks.iter().map(|track| describe_track(track, qos_of(track.id))).collect()
 }
 
 /// A track as the API and `arcly probe` show it; what is unknown is left out.
-fn describe_track(track: &Track) -> Map<String, Value> {
+pub(crate) fn describe_track(track: &Track, qos: Option<&TrackQos>) -> Value {
     let mut shown = Map::new();
     let mut put = |name: &str, value: Value| {
         if !matches!(&value, Value::Null) && value != json!(0) {
@@ -100,6 +103,18 @@ fn describe_track(track: &Track) -> Map<String, Value> {
     put("language", track.language.as_deref().into());
     put("label", track.label.as_deref().into());
     put("declared_bitrate_bps", track.bitrate_bps.into());
+    if let Some(qos) = qos {
+        put("frames", qos.frames.into());
+        put("bitrate_bps", qos.bitrate_bps.into());
+        put("fps", ((qos.fps * 1_000.0).round() / 1_000.0).into());
+        let is_video = track.kind() == TrackKind::Video;
+        let gop = qos.last_gop.filter(|_| is_video);
+        put("gop_frames", gop.map(|gop| gop.frames).into());
+        put("gop_milliseconds", gop.map(|gop| gop.duration.to_millis()).into());
+        put("jitter_milliseconds", qos.jitter.to_millis().into());
+        put("clamped", qos.clamped.into());
+        put("discontinuities", qos.discontinuities.into());
+    }
     shown.insert("id".to_owned(), track.id.index().into());
-    shown
+    Value::Object(shown)
 }

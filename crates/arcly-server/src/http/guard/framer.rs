@@ -18,9 +18,9 @@ use arcly_core::CloseReason;
 use bytes::BytesMut;
 
 /// Bytes of a request line and its fields.
-pub const MAX_HEAD: usize = 16 << 10;
+pub(super) const MAX_HEAD: usize = 16 << 10;
 /// Fields of a request.
-pub const MAX_FIELDS: usize = 100;
+pub(crate) const MAX_FIELDS: usize = 100;
 /// Bytes of a Host field.
 const MAX_HOST: usize = 255;
 /// Bytes of a chunk's size line, extension included, and of all trailers together.
@@ -33,7 +33,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// Why a connection cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// `malformed` or the limit that was exceeded.
     pub reason: CloseReason,
     /// The status to answer with.
@@ -87,7 +87,7 @@ impl Chunked {
 
 /// Cuts what a peer sends into heads and bodies.
 #[derive(Debug)]
-pub struct Framer {
+pub(crate) struct Framer {
     state: State,
     head: Vec<u8>,
     /// An empty line before this request was dropped.
@@ -96,22 +96,22 @@ pub struct Framer {
 
 impl Framer {
     /// A framer at the beginning of a connection.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { state: State::Head, head: Vec::new(), blank: false }
     }
 
     /// True between requests: no byte of the next has come.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.state == State::Head && self.head.is_empty()
     }
 
     /// True while a head is incomplete.
-    pub fn is_in_head(&self) -> bool {
+    pub(crate) fn is_in_head(&self) -> bool {
         self.state == State::Head && !self.head.is_empty()
     }
 
     /// How many bytes of a body may be read past this framer; tell it with [`pass`](Self::pass).
-    pub fn body_left(&self) -> Option<u64> {
+    pub(crate) fn body_left(&self) -> Option<u64> {
         match self.state {
             State::Body(left) | State::Chunk(Chunked::Data(left)) => Some(left),
             State::Opaque => Some(u64::MAX),
@@ -120,7 +120,7 @@ impl Framer {
     }
 
     /// Tells that `count` bytes of a body were read past this framer.
-    pub fn pass(&mut self, count: u64) {
+    pub(crate) fn pass(&mut self, count: u64) {
         self.state = match self.state {
             State::Body(left) if left <= count => State::Head,
             State::Body(left) => State::Body(left - count),
@@ -134,7 +134,7 @@ impl Framer {
     ///
     /// # Errors
     /// The first [`Violation`]; the connection must end.
-    pub fn feed(&mut self, mut input: &[u8], out: &mut BytesMut) -> Result<(), Violation> {
+    pub(crate) fn feed(&mut self, mut input: &[u8], out: &mut BytesMut) -> Result<(), Violation> {
         while !input.is_empty() {
             input = match self.state {
                 State::Head => self.feed_head(input, out)?,

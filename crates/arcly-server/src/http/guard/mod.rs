@@ -28,20 +28,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-pub use framer::{Framer, MAX_FIELDS, Violation};
+pub(super) use framer::{Framer, MAX_FIELDS, Violation};
 
 /// For the TLS handshake and the first request's head together, and for each later head.
-pub const HEAD_TIME: Duration = Duration::from_secs(10);
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Between requests.
-pub const IDLE_TIME: Duration = Duration::from_secs(60);
+pub(super) const IDLE_TIME: Duration = Duration::from_secs(60);
 /// Without progress while something is to be written.
-pub const STALL_TIME: Duration = Duration::from_secs(15);
+pub(super) const STALL_TIME: Duration = Duration::from_secs(15);
 /// Read from the socket at a time while framing.
 const READ_SIZE: usize = 8 << 10;
 
 /// What is known about a connection: shared by its socket, its requests and the accept loop.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// The peer, an IPv4 address in IPv6 clothes made plain.
     pub peer: SocketAddr,
     accepted: Instant,
@@ -59,7 +59,7 @@ struct Work {
 
 impl Connection {
     /// A connection that was accepted now.
-    pub fn new(peer: SocketAddr) -> Arc<Self> {
+    pub(crate) fn new(peer: SocketAddr) -> Arc<Self> {
         let accepted = Instant::now();
         Arc::new(Self {
             peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
@@ -71,47 +71,47 @@ impl Connection {
     }
 
     /// When the first head must have come.
-    pub fn first_deadline(&self) -> Instant {
+    pub(crate) fn first_deadline(&self) -> Instant {
         self.accepted + HEAD_TIME
     }
 
     /// Notes that a request is being answered until the return value is dropped.
-    pub fn begin(self: &Arc<Self>) -> Busy {
+    pub(crate) fn begin(self: &Arc<Self>) -> Busy {
         self.work.lock().requests += 1;
         Busy(Arc::clone(self))
     }
 
     /// Since when no request is being answered.
-    pub fn idle_since(&self) -> Option<Instant> {
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
         let work = self.work.lock();
         (work.requests == 0).then_some(work.idle_since)
     }
 
     /// Notes why the connection ends; the first reason stands.
-    pub fn note(&self, reason: CloseReason) {
+    pub(crate) fn note(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
     }
 
     /// Why the connection ended, if that was noted.
-    pub fn reason(&self) -> Option<CloseReason> {
+    pub(crate) fn reason(&self) -> Option<CloseReason> {
         self.reason.get().copied()
     }
 
     /// Ends the connection at once.
-    pub fn kill(&self, reason: CloseReason) {
+    pub(crate) fn kill(&self, reason: CloseReason) {
         self.note(reason);
         self.kill.cancel();
     }
 
     /// Completes when the connection is to end at once.
-    pub async fn killed(&self) {
+    pub(crate) async fn killed(&self) {
         self.kill.cancelled().await;
     }
 }
 
 /// A request being answered.
 #[derive(Debug)]
-pub struct Busy(Arc<Connection>);
+pub(crate) struct Busy(Arc<Connection>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
@@ -122,7 +122,7 @@ impl Drop for Busy {
 }
 
 /// A socket, watched.
-pub struct Guarded<S> {
+pub(super) struct Guarded<S> {
     io: S,
     connection: Arc<Connection>,
     framer: Framer,
@@ -141,7 +141,7 @@ pub struct Guarded<S> {
 
 impl<S> Guarded<S> {
     /// Watches `io`.
-    pub fn new(io: S, connection: Arc<Connection>) -> Self {
+    pub(super) fn new(io: S, connection: Arc<Connection>) -> Self {
         let head_since = connection.accepted;
         Self {
             io,

@@ -1,0 +1,100 @@
+//! `/app/stream.flv`: HTTP-FLV in and out, and the same over WebSocket.
+
+use std::sync::Arc;
+
+use arcly_core::{ClientInfo, PlayRequest, StreamKey};
+use arcly_mux::flv::http::HttpFlv;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use super::access::credentials;
+use super::guard::Connection;
+use super::problem::Problem;
+use super::ws;
+use crate::server::Server;
+
+/// Characters of a User-Agent that are kept.
+const MAX_AGENT: usize = 128;
+
+/// Answers a request for the stream `key` as FLV.
+pub(super) async fn answer(server: &Arc<Server>, key: StreamKey, request: Request) -> Response {
+    let origin = allowed_origin(server, request.headers());
+    let mut response = if *request.method() == Method::OPTIONS {
+        preflight(origin.is_some())
+    } else if is_foreign_publisher(&request, origin.as_ref()) {
+        Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish; see http.cors_origins").into_response()
+    } else {
+        serve(server, key, request).await
+    };
+    allow(response.headers_mut(), origin);
+    response
+}
+
+/// The same answer with what lets allowed pages read it.
+pub(super) fn with_cors(server: &Server, request: &Request, mut response: Response) -> Response {
+    let origin = allowed_origin(server, request.headers());
+    allow(response.headers_mut(), origin);
+    response
+}
+
+async fn serve(server: &Arc<Server>, key: StreamKey, request: Request) -> Response {
+    let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
+        return super::routes::internal_error();
+    };
+    let (parts, body) = request.into_parts();
+    let is_websocket = ws::is_upgrade(&parts);
+    let protocol = if is_websocket { "ws-flv" } else { "http-flv" };
+    let mut client = ClientInfo::new(protocol, connection.peer);
+    client.agent = agent(&parts.headers);
+    let mut shown = credentials(&connection, &parts);
+    shown.protocol = protocol;
+    let play = PlayRequest::new(key, client, shown);
+    let context = server.context();
+    if is_websocket {
+        return ws::upgrade(server, play, connection, parts).await;
+    }
+    HttpFlv::new(&context).handle(play, &parts.method, body).await.map(Body::new)
+}
+
+fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
+    let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
+    Some(agent.chars().take(MAX_AGENT).collect::<String>().into())
+}
+
+/// The origin to let in, as the response names it.
+fn allowed_origin(server: &Server, headers: &HeaderMap) -> Option<HeaderValue> {
+    let allowed = &server.config().http.cors_origins;
+    if allowed.iter().any(|one| one == "*") {
+        return Some(HeaderValue::from_static("*"));
+    }
+    let origin = headers.get(header::ORIGIN)?;
+    allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+}
+
+/// A page whose origin is not allowed: it could not read the answer, but its stream would be published.
+fn is_foreign_publisher(request: &Request, origin: Option<&HeaderValue>) -> bool {
+    let publishes = matches!(*request.method(), Method::POST | Method::PUT);
+    publishes && origin.is_none() && request.headers().contains_key(header::ORIGIN)
+}
+
+fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+    let Some(origin) = origin else { return };
+    if origin != "*" {
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+}
+
+/// Nothing is allowed with cookies, so that any origin may be let in without asking who is logged in where.
+fn preflight(allowed: bool) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if allowed {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, OPTIONS"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Content-Type"));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    }
+    response
+}

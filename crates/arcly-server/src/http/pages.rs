@@ -1,0 +1,105 @@
+//! Pages for people: the list of streams, and a player for each.
+
+use std::sync::Arc;
+
+use arcly_core::{StreamInfo, StreamKey, StreamState, TrackKind};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::assets::href;
+use crate::server::Server;
+
+const INDEX: &str = include_str!("../../assets/web/index.html");
+const PLAYER: &str = include_str!("../../assets/web/player.html");
+
+/// What a page may do: nothing from anywhere else.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// The list of streams that anybody may play: as a page, or as JSON for the page that keeps it up to date. What needs
+/// credentials is in the API.
+pub(super) async fn index(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    let mut items = Vec::new();
+    for info in server.engine().infos() {
+        if matches!(info.state, StreamState::Live | StreamState::Grace) && server.is_public(&info.key).await {
+            items.push(info);
+        }
+    }
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = if accept.contains("application/json") {
+        let items: Vec<Value> = items.iter().map(summary).collect();
+        Json(json!({ "items": items })).into_response()
+    } else {
+        let page = INDEX
+            .replace("{STYLE}", &href("style.css"))
+            .replace("{SCRIPT}", &href("streams.js"))
+            .replace("{COUNT}", &count(items.len()))
+            .replace("{EMPTY}", if items.is_empty() { "" } else { " hidden" })
+            .replace("{STREAMS}", &items.iter().map(list_item).collect::<String>());
+        html(StatusCode::OK, page)
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The player of a stream; a stream that is not there is said to be so, and played once it comes.
+pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
+    let live = server.engine().stream(key).is_some_and(|s| matches!(s.state(), StreamState::Live | StreamState::Grace));
+    // Whether a stream is there that needs credentials is not for everybody to know.
+    let known = live || !server.is_public(key).await;
+    let (status, state) = if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
+    let message = if known { String::new() } else { format!("There is no stream {key} at the moment.") };
+    let page = PLAYER
+        .replace("{STYLE}", &href("style.css"))
+        .replace("{LIBRARY}", &href("mpegts.js"))
+        .replace("{SCRIPT}", &href("player.js"))
+        .replace("{STATE}", state)
+        .replace("{MESSAGE_HIDDEN}", if known { " hidden" } else { "" })
+        .replace("{MESSAGE}", &message)
+        .replace("{NAME}", key.as_str());
+    html(status, page)
+}
+
+fn html(status: StatusCode, page: String) -> Response {
+    let page = page.replace("{VERSION}", env!("CARGO_PKG_VERSION"));
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, page).into_response()
+}
+
+fn count(streams: usize) -> String {
+    if streams == 1 { "1 stream".into() } else { format!("{streams} streams") }
+}
+
+fn summary(info: &StreamInfo) -> Value {
+    json!({ "path": info.key.as_str(), "state": info.state.as_str(), "about": about(info) })
+}
+
+/// Names have no character that means anything in HTML.
+fn list_item(info: &StreamInfo) -> String {
+    let (key, state, about) = (&info.key, info.state.as_str(), about(info));
+    format!(
+        "<li><a href=\"/{key}\"><strong>{key}</strong>\
+         <span class=\"badge\" data-state=\"{state}\">{state}</span><span class=\"quiet\"> {about}</span></a></li>"
+    )
+}
+
+/// "h264 640×360, aac 48 kHz".
+fn about(info: &StreamInfo) -> String {
+    let parts = info.tracks.iter().filter(|track| track.kind() != TrackKind::Data).map(|track| {
+        let detail = match (track.video(), track.audio()) {
+            (Some(video), _) if video.width > 0 => format!(" {}×{}", video.width, video.height),
+            (_, Some(audio)) if audio.sample_rate > 0 => format!(" {} kHz", f64::from(audio.sample_rate) / 1_000.0),
+            _ => String::new(),
+        };
+        format!("{}{detail}", track.codec.as_str())
+    });
+    parts.collect::<Vec<_>>().join(", ")
+}

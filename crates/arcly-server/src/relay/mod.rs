@@ -1,0 +1,18 @@
+//! Streams copied from one place to another: on the command line, and as pulls and pushes of a server.
+//!
+//! | from \ to | stream of this server | `rtmp(s)://` | `http(s)://….flv` | file |
+//! |---|---|---|---|---|
+//! | stream of this server | | push | push | command line only |
+//! | `rtmp(s)://`, `http(s)://….flv` | pull | command line only | command line only | command line only |
+//! | file | command line only | command line only | command line only | command line only |
+
+mod endpoint;
+mod http_flv;
+mod manager;
+mod rtmp;
+mod run;
+
+pub use endpoint::Endpoint;
+pub use manager::{RelayInfo, RelayState, Relays};
+pub(crate) use run::FileSource;
+pub use run::{copy, pull, push};

@@ -1,0 +1,243 @@
+//! One copy of one stream, from one end to the other.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcly_codec::flv::{Muxer, MuxerOptions, put_file_header, put_tag};
+use arcly_core::log::{LagPolicy, Progress, Retention, StartMode};
+use arcly_core::{
+    AppSpec, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest, StreamError,
+    StreamKey, TimeDelta, Timestamp, TrackKind,
+};
+use arcly_mux::flv::http::FlvBody;
+use arcly_mux::flv::{Packetizer, Reader, Writer};
+use bytes::BytesMut;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Endpoint, http_flv, rtmp};
+
+/// Bytes of a file read at a time.
+const PIECE: usize = 64 << 10;
+/// How long a push waits for its stream before it reports that there is none.
+const WAIT: Duration = Duration::from_secs(10);
+/// What one copy on the command line keeps: enough for a slow upstream to catch up.
+const KEEP: u64 = 64 << 20;
+
+/// Copies `from` into a stream of this server, until it ends or `cancel` fires.
+///
+/// # Errors
+/// The stream cannot be published, or what it comes from cannot be read.
+pub async fn pull(
+    engine: &Arc<Engine>,
+    from: &Endpoint,
+    key: StreamKey,
+    cancel: &CancellationToken,
+) -> Result<(), StreamError> {
+    let work = async {
+        match from {
+            Endpoint::Rtmp(url) => rtmp::pull(engine, url, key, cancel).await,
+            Endpoint::HttpFlv(url) => {
+                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
+                http_flv::read(url, |event| publisher.handle(event)).await
+            }
+            Endpoint::File(path) => {
+                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
+                let mut pace = Pace::default();
+                let mut source = FileSource::open(path).await?;
+                while let Some(event) = source.next().await? {
+                    pace.wait_for(&event).await;
+                    publisher.handle(event)?;
+                }
+                Ok(())
+            }
+            Endpoint::Stream(source) => {
+                let subscription = engine.subscribe(PlayRequest::internal(source.clone(), "relay").wait(WAIT)).await?;
+                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
+                local(subscription.into_frames(), &mut publisher).await
+            }
+        }
+    };
+    cancel.run_until_cancelled(work).await.unwrap_or(Ok(()))
+}
+
+/// Copies a stream of this server to `to`, until it ends or `cancel` fires.
+///
+/// # Errors
+/// There is no such stream, or what it goes to cannot be written.
+pub async fn push(
+    engine: &Arc<Engine>,
+    key: StreamKey,
+    to: &Endpoint,
+    cancel: &CancellationToken,
+) -> Result<(), StreamError> {
+    let request = PlayRequest::internal(key.clone(), "relay").wait(WAIT);
+    let work = async {
+        match to {
+            Endpoint::Rtmp(url) => rtmp::push(engine, key, url, cancel).await,
+            Endpoint::HttpFlv(url) => {
+                let subscription = engine.subscribe(request).await?;
+                http_flv::write(url, FlvBody::live(subscription.into_derived(0, Packetizer::new))).await
+            }
+            Endpoint::File(path) => write_file(engine, request, path).await,
+            Endpoint::Stream(_) => Err(StreamError::protocol("a stream of this server is written by a pull")),
+        }
+    };
+    cancel.run_until_cancelled(work).await.unwrap_or(Ok(()))
+}
+
+/// Copies `from` to `to` without a server, as `arcly relay` does. A file is sent in real time, unless to a file.
+///
+/// # Errors
+/// One of the ends cannot be read or written.
+pub async fn copy(from: &Endpoint, to: &Endpoint, cancel: &CancellationToken) -> Result<(), StreamError> {
+    if let (Endpoint::File(from), Endpoint::File(to)) = (from, to) {
+        return cancel.run_until_cancelled(copy_file(from, to)).await.unwrap_or(Ok(()));
+    }
+    let retention = Retention { max_bytes: KEEP, max_items: 1 << 14, window_bytes: KEEP, ..Retention::default() };
+    let app = AppSpec::new("relay")
+        .grace(Duration::ZERO)
+        .retention(retention)
+        .start(StartMode::Oldest)
+        .lag(LagPolicy::PATIENT);
+    let engine = Engine::builder().default_app(app).build();
+    let key = StreamKey::new("relay", "copy");
+    let stop = cancel.child_token();
+    let reading = pull(&engine, from, key.clone(), &stop);
+    let writing = push(&engine, key, to, &stop);
+    tokio::pin!(reading, writing);
+    tokio::select! {
+        written = &mut writing => {
+            // A source that fails takes the sink with it, and is the reason.
+            stop.cancel();
+            written
+        }
+        read = &mut reading => {
+            read?;
+            writing.await
+        }
+    }
+}
+
+async fn local(
+    mut reader: arcly_core::Subscriber,
+    publisher: &mut arcly_core::Publisher,
+) -> Result<(), StreamError> {
+    use arcly_core::log::Read;
+    while let Some(read) = reader.next().await? {
+        match read {
+            Read::Context(tracks) => publisher.set_tracks((*tracks).clone())?,
+            Read::Item(frame) => drop(publisher.publish((*frame).clone())?),
+            Read::Skipped(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// The events of a file, one after the other.
+pub(crate) struct FileSource {
+    path: PathBuf,
+    file: File,
+    reader: Reader,
+    piece: Vec<u8>,
+    /// Why the file ends before its end.
+    broken: Option<StreamError>,
+}
+
+impl FileSource {
+    pub(crate) async fn open(path: &Path) -> Result<Self, StreamError> {
+        let file = File::open(path).await.map_err(|error| named(path, error))?;
+        Ok(Self { path: path.to_owned(), file, reader: Reader::new(), piece: vec![0; PIECE], broken: None })
+    }
+
+    /// The next event, `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<MediaEvent>, StreamError> {
+        loop {
+            if let Some(event) = self.reader.poll_event() {
+                return Ok(Some(event));
+            }
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
+            let count = self.file.read(&mut self.piece).await.map_err(|error| named(&self.path, error))?;
+            if count == 0 {
+                return Ok(None);
+            }
+            let pushed = self.reader.push(self.piece.get(..count).unwrap_or_default());
+            // What came before the fault is good.
+            self.broken =
+                pushed.err().map(|error| StreamError::protocol(format!("{}: {error}", self.path.display())));
+        }
+    }
+}
+
+async fn write_file(engine: &Arc<Engine>, request: PlayRequest, path: &Path) -> Result<(), StreamError> {
+    let mut reader = engine.subscribe(request).await?.into_derived(0, Packetizer::new);
+    let mut file = BufWriter::new(File::create(path).await.map_err(|error| named(path, error))?);
+    let (mut writer, mut batch, mut bytes) = (Writer::new(), Vec::new(), Vec::new());
+    loop {
+        let progress = reader.next_batch(&mut batch).await?;
+        batch.drain(..).for_each(|read| writer.write(&read, |part| bytes.push(part)));
+        for part in bytes.drain(..) {
+            file.write_all(&part).await.map_err(|error| named(path, error))?;
+        }
+        if matches!(progress, Progress::Ended(_)) {
+            return file.flush().await.map_err(|error| named(path, error));
+        }
+    }
+}
+
+/// Rewrites a file: what it holds comes out with complete headers and exact sizes.
+async fn copy_file(from: &Path, to: &Path) -> Result<(), StreamError> {
+    let mut file = BufWriter::new(File::create(to).await.map_err(|error| named(to, error))?);
+    let (mut muxer, mut begun, mut last) = (Muxer::new(MuxerOptions::default()), false, Timestamp::ZERO);
+    let mut source = FileSource::open(from).await?;
+    while let Some(event) = source.next().await? {
+        let mut out = BytesMut::new();
+        match event {
+            MediaEvent::Tracks(tracks) => {
+                if !core::mem::replace(&mut begun, true) {
+                    let has = |kind| tracks.first(kind).is_some();
+                    put_file_header(&mut out, has(TrackKind::Audio), has(TrackKind::Video));
+                }
+                muxer.tracks(&tracks, last).iter().for_each(|tag| put_tag(&mut out, tag));
+            }
+            MediaEvent::Frame(frame) => {
+                last = last.max(frame.dts);
+                muxer.frame(&frame).iter().for_each(|tag| put_tag(&mut out, tag));
+            }
+        }
+        file.write_all(&out).await.map_err(|error| named(to, error))?;
+    }
+    file.flush().await.map_err(|error| named(to, error))
+}
+
+fn named(path: &Path, error: std::io::Error) -> StreamError {
+    StreamError::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// Holds frames back until they are due, counted from the first.
+#[derive(Debug, Default)]
+struct Pace {
+    began: Option<(Instant, Timestamp)>,
+}
+
+impl Pace {
+    /// A jump of more than this is not waited for.
+    const LONGEST: TimeDelta = TimeDelta::from_millis(10_000);
+
+    async fn wait_for(&mut self, event: &MediaEvent) {
+        let MediaEvent::Frame(frame) = event else { return };
+        let (began, first) = *self.began.get_or_insert((Instant::now(), frame.dts));
+        let due = began + (frame.dts - first).to_duration();
+        let ahead = due.saturating_duration_since(Instant::now());
+        if ahead > Self::LONGEST.to_duration() {
+            self.began = Some((Instant::now(), frame.dts));
+            return;
+        }
+        tokio::time::sleep_until(due).await;
+    }
+}
