@@ -42,7 +42,8 @@ impl Authenticators {
 fn users(config: &AuthConfig) -> Result<StaticUsers, ConfigError> {
     let mut users = StaticUsers::new();
     for user in &config.users {
-        let wrong = |error: &dyn core::fmt::Display| ConfigError::new(format!("auth.users: {}: {error}", user.name));
+        let wrong =
+            |error: &dyn core::fmt::Display| ConfigError::new(format!("auth.users: {}: {error}", user.name));
         let password = user.password.reveal().map_err(|e| wrong(&e))?;
         let actions: ActionSet = user.actions.join(",").parse().map_err(|e: RuleError| wrong(&e))?;
         let rule = NameRule::parse(&user.streams).map_err(|e| wrong(&e))?;
@@ -64,7 +65,8 @@ fn tokens(config: &AuthConfig) -> Result<Option<HmacTokenAuthenticator>, ConfigE
     }
     let mut tokens = HmacTokenAuthenticator::new();
     for key in &config.keys {
-        let wrong = |error: &dyn core::fmt::Display| ConfigError::new(format!("auth.keys: {}: {error}", key.id));
+        let wrong =
+            |error: &dyn core::fmt::Display| ConfigError::new(format!("auth.keys: {}: {error}", key.id));
         let secret = key.secret.reveal().map_err(|e| wrong(&e))?;
         tokens = tokens.with_key(&key.id, secret.as_bytes()).map_err(|e| wrong(&e))?;
     }
@@ -126,7 +128,12 @@ mod tests {
             (Action::Play, "live/a", anonymous(), Err(AuthError::Unauthorized)),
             (Action::Publish, "live/a", studio(), Ok(())),
             (Action::Publish, "vod/a", studio(), Err(AuthError::Forbidden)),
-            (Action::Publish, "live/a", anonymous().with_login("studio", "wrong"), Err(AuthError::Unauthorized)),
+            (
+                Action::Publish,
+                "live/a",
+                anonymous().with_login("studio", "wrong"),
+                Err(AuthError::Unauthorized),
+            ),
             (Action::Play, "vod/a", anonymous().with_query(format!("token={token}")), Ok(())),
             (Action::Play, "vod/a", anonymous().with_token(&*token), Ok(())),
             (Action::Publish, "vod/a", anonymous().with_token(&*token), Err(AuthError::Forbidden)),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::{
-    CloseReason, Engine, MediaEvent, MediaFrame, PublishRegistry as _, PublishRequest, Publisher, Result, StreamError,
-    StreamKey, TimeDelta, Timestamp, TrackSet,
+    CloseReason, Engine, MediaEvent, MediaFrame, PublishRegistry as _, PublishRequest, Publisher, Result,
+    StreamError, StreamKey, TimeDelta, Timestamp, TrackSet,
 };
 use arcly_mux::flv::Reader;
 use tokio::time::Instant;
@@ -81,7 +81,7 @@ impl Clip {
                 tokio::time::sleep_until(due).await;
                 publisher.publish(self.shifted(frame, round))?;
             }
-            round = round + self.length;
+            round += self.length;
         }
     }
 
@@ -117,7 +117,9 @@ mod tests {
         let of = |kind| track_length(&clip.frames, clip.tracks.first(kind).unwrap()).unwrap().to_millis();
         let (video, audio) = (of(TrackKind::Video), of(TrackKind::Audio));
         assert!((video - audio).abs() <= 40, "video {video} ms, audio {audio} ms");
-        assert!(clip.frames.iter().find(|frame| frame.track == arcly_core::TrackId::VIDEO).unwrap().is_keyframe());
+        assert!(
+            clip.frames.iter().find(|frame| frame.track == arcly_core::TrackId::VIDEO).unwrap().is_keyframe()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -137,7 +139,11 @@ mod tests {
                 let step = (frame.dts - before).to_millis();
                 assert!((1..=60).contains(&step), "track {} steps {step} ms at {:?}", frame.track, frame.dts);
             }
-            assert!(!frame.flags.contains(arcly_core::FrameFlags::DISCONTINUITY) || frames < 4, "{:?}", frame.dts);
+            assert!(
+                !frame.flags.contains(arcly_core::FrameFlags::DISCONTINUITY) || frames < 4,
+                "{:?}",
+                frame.dts
+            );
             frames += 1;
         }
         shutdown.cancel();

@@ -112,7 +112,8 @@ async fn copy(args: &RelayArgs) -> Result<(), Failure> {
 async fn look(args: &ProbeArgs) -> Result<(), Failure> {
     start_log(None)?;
     let from = Endpoint::parse_local(&args.url).map_err(Failure::Usage)?;
-    let report = probe::probe(&from, args.time.0).await.map_err(|error| Failure::Run(format!("{from}: {error}")))?;
+    let report =
+        probe::probe(&from, args.time.0).await.map_err(|error| Failure::Run(format!("{from}: {error}")))?;
     if args.json {
         println!("{:#}", report.to_json());
     } else {

@@ -21,7 +21,8 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// # Errors
 /// No address of it can be bound; with the address in the message.
 pub(crate) fn bind(listen: &Listen) -> io::Result<Option<TcpListener>> {
-    let describe = |error: &io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
+    let describe =
+        |error: &io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}"));
     let candidates = listen.candidates().map_err(|error| describe(&error))?;
     let mut failed = None;
     for addr in &candidates {
@@ -81,7 +82,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 fn prepare(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(DEAD_AFTER / 2).with_interval(DEAD_AFTER / 6).with_retries(3);
+    let keepalive =
+        TcpKeepalive::new().with_time(DEAD_AFTER / 2).with_interval(DEAD_AFTER / 6).with_retries(3);
     // The connection works without them too, only less promptly.
     let _ = stream.set_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use arcly_core::log::{LagPolicy, Read};
 use arcly_core::qos::TrackQos;
 use arcly_core::{
-    Engine, FrameFlags, MediaEvent, MediaFrame, PlayRequest, PlaybackRegistry as _, StreamError, StreamKey, Timestamp,
-    Track, TrackId, TrackKind, TrackSet,
+    Engine, FrameFlags, MediaEvent, MediaFrame, PlayRequest, PlaybackRegistry as _, StreamError, StreamKey,
+    Timestamp, Track, TrackId, TrackKind, TrackSet,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -169,7 +169,9 @@ impl Report {
         if let Some(audio) = track.audio() {
             write!(f, ", {} Hz, {} channels", audio.sample_rate, audio.channels)?;
         }
-        figures.per_second(figures.bytes * 8).map_or(Ok(()), |bps| write!(f, ", {:.0} kb/s", bps / 1_000.0))?;
+        figures
+            .per_second(figures.bytes * 8)
+            .map_or(Ok(()), |bps| write!(f, ", {:.0} kb/s", bps / 1_000.0))?;
         match figures.gop_ms.filter(|_| track.kind() == TrackKind::Video) {
             Some(ms) => write!(f, ", key frame every {:.2} s", seconds_of(ms)),
             None => Ok(()),

@@ -49,6 +49,9 @@ mod tests {
     #[test]
     fn usage_of_this_process() {
         let usage = usage().expect("tests run on Linux");
-        assert!(usage.resident_bytes > 1 << 20 && usage.open_fds > 2 && usage.max_fds >= usage.open_fds, "{usage:?}");
+        assert!(
+            usage.resident_bytes > 1 << 20 && usage.open_fds > 2 && usage.max_fds >= usage.open_fds,
+            "{usage:?}"
+        );
     }
 }

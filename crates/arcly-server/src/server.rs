@@ -1,8 +1,8 @@
 //! A running server: the engine, its listeners, and the way down.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
@@ -111,21 +111,21 @@ impl Server {
             stats,
             shutdown,
         });
-        server.serve(bound, tls)?;
+        server.serve(bound, tls);
         server.start_sources(with_demo)?;
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }
 
-    fn serve(self: &Arc<Self>, bound: Bound, tls: Option<Tls>) -> Result<(), ConfigError> {
+    fn serve(self: &Arc<Self>, bound: Bound, tls: Option<Tls>) {
         let (https, rtmps) = tls.map(|tls| (tls.https, tls.rtmps)).unzip();
         for (socket, tls) in [(bound.http, None), (bound.https, https)] {
             if let Some(socket) = socket {
                 self.tasks.spawn(crate::http::serve(Arc::clone(self), socket, tls));
             }
         }
-        self.serve_rtmp(bound.rtmp, None)?;
-        self.serve_rtmp(bound.rtmps, rtmps)?;
+        self.serve_rtmp(bound.rtmp, None);
+        self.serve_rtmp(bound.rtmps, rtmps);
         let (weak, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
         self.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP);
@@ -134,11 +134,20 @@ impl Server {
                 server.stats.totals(&server.engine.streams());
             }
         });
-        Ok(())
     }
 
-    fn serve_rtmp(self: &Arc<Self>, _: Option<TcpListener>, _: Option<Arc<rustls::ServerConfig>>) -> Result<(), ConfigError> {
-        Ok(())
+    fn serve_rtmp(&self, socket: Option<TcpListener>, tls: Option<Arc<rustls::ServerConfig>>) {
+        let Some(socket) = socket else { return };
+        let mut rtmp = arcly_rtmp::Server::from_listener(socket, arcly_rtmp::ServerConfig::default());
+        if let Some(tls) = tls {
+            rtmp = rtmp.with_tls(tls);
+        }
+        let context = self.context();
+        self.tasks.spawn(async move {
+            if let Err(error) = rtmp.run(context).await {
+                tracing::error!(%error, "the RTMP listener has failed");
+            }
+        });
     }
 
     fn start_sources(self: &Arc<Self>, with_demo: bool) -> Result<(), ConfigError> {
@@ -146,7 +155,9 @@ impl Server {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
         }
         for relay in &self.config.relays {
-            self.relays.start(&relay.from, &relay.to).map_err(|e| ConfigError::new(format!("relays: {e}")))?;
+            self.relays
+                .start(&relay.from, &relay.to)
+                .map_err(|e| ConfigError::new(format!("relays: {e}")))?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What the server counts, and the log lines of sessions.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arcly_core::contract::observe::{EngineEvent, Observer};
 use arcly_core::{CloseReason, Stream};
@@ -109,7 +109,9 @@ impl Observer for Stats {
 /// One line for each thing that people look for.
 fn log(event: &EngineEvent) {
     match event {
-        EngineEvent::StreamPublished { key, client } => tracing::info!(stream = %key, peer = %client, "publishing"),
+        EngineEvent::StreamPublished { key, client } => {
+            tracing::info!(stream = %key, peer = %client, "publishing")
+        }
         EngineEvent::StreamUnpublished { key, client, reason } => {
             tracing::info!(stream = %key, peer = %client, %reason, "publisher left");
         }

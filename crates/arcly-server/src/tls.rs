@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -86,6 +86,9 @@ mod tests {
         let error = load(cert.clone(), write("other.pem", other.signing_key.serialize_pem())).unwrap_err();
         assert!(error.to_string().contains("tls.cert"), "{error}");
         let error = load(cert, Some("/nonexistent".into())).unwrap_err();
-        assert!(error.to_string().contains("tls.key") && error.to_string().contains("/nonexistent"), "{error}");
+        assert!(
+            error.to_string().contains("tls.key") && error.to_string().contains("/nonexistent"),
+            "{error}"
+        );
     }
 }

@@ -118,9 +118,9 @@ impl Config {
 /// The file to read: the one named on the command line or in `ARCLY_CONFIG`, which must exist, or the first that
 /// is found where files are usually put.
 fn find(file: Option<&Path>, env: &[(String, String)]) -> Result<Option<PathBuf>, ConfigError> {
-    let named = file.map(Path::to_owned).or_else(|| {
-        env.iter().find(|(name, _)| name == "ARCLY_CONFIG").map(|(_, path)| PathBuf::from(path))
-    });
+    let named = file
+        .map(Path::to_owned)
+        .or_else(|| env.iter().find(|(name, _)| name == "ARCLY_CONFIG").map(|(_, path)| PathBuf::from(path)));
     Ok(named.or_else(|| SEARCH.iter().map(PathBuf::from).find(|path| path.is_file())))
 }
 
@@ -128,7 +128,8 @@ fn read(path: &Path) -> Result<Table, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError(format!("cannot read {}: {error}", path.display())))?;
     // Deserialised for the sake of the error, which points at line and column.
-    toml::from_str::<Config>(&text).map_err(|e| ConfigError(format!("{}: {}", path.display(), explain(&e))))?;
+    toml::from_str::<Config>(&text)
+        .map_err(|e| ConfigError(format!("{}: {}", path.display(), explain(&e))))?;
     toml::from_str(&text).map_err(|e| ConfigError(format!("{}: {}", path.display(), explain(&e))))
 }
 
@@ -159,7 +160,8 @@ fn apply_variable(table: &mut Table, name: &str, value: &str) -> Result<(), Conf
 
 /// What the text of a variable may mean: a number, truth value or array of TOML, a list, or just text.
 fn candidates(text: &str) -> Vec<Value> {
-    let literal = toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
+    let literal =
+        toml::from_str::<Table>(&format!("v = {text}")).ok().and_then(|mut table| table.remove("v"));
     let list = Value::Array(text.split(',').map(|item| Value::String(item.trim().to_owned())).collect());
     literal.into_iter().filter(|v| !v.is_str()).chain([list, Value::String(text.to_owned())]).collect()
 }

@@ -201,7 +201,9 @@ impl Secret {
     pub fn reveal(&self) -> std::io::Result<String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::File { file } => Ok(std::fs::read_to_string(file)?.trim_end_matches(['\r', '\n']).to_owned()),
+            Self::File { file } => {
+                Ok(std::fs::read_to_string(file)?.trim_end_matches(['\r', '\n']).to_owned())
+            }
         }
     }
 }
@@ -237,7 +239,12 @@ pub struct LimitsConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { streams: 10_000, readers_per_stream: 100_000, http_connections: 0, http_connections_per_address: 10_000 }
+        Self {
+            streams: 10_000,
+            readers_per_stream: 100_000,
+            http_connections: 0,
+            http_connections_per_address: 10_000,
+        }
     }
 }
 

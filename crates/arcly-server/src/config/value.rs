@@ -81,7 +81,10 @@ impl Serialize for Listen {
 
 impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Text("an address (`host:port`, `:port`, `port`) or \"off\""))?.parse().map_err(D::Error::custom)
+        deserializer
+            .deserialize_any(Text("an address (`host:port`, `:port`, `port`) or \"off\""))?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -117,7 +120,7 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
-        match SPAN_UNITS.iter().find(|(_, unit)| ms >= *unit && ms % unit == 0) {
+        match SPAN_UNITS.iter().find(|(_, unit)| ms >= *unit && ms.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", ms / unit),
             None => f.write_str("0s"),
         }
@@ -155,7 +158,7 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIZE_UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0) {
+        match SIZE_UNITS.iter().take(3).find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
         }

@@ -25,9 +25,12 @@ pub(crate) fn credentials(connection: &Connection, parts: &Parts) -> Credentials
     if let Some(query) = parts.uri.query() {
         credentials = credentials.with_query(query);
     }
-    let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value =
+        parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match value.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => credentials.with_token(token.trim()),
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            credentials.with_token(token.trim())
+        }
         Some((scheme, login)) if scheme.eq_ignore_ascii_case("basic") => match basic(login.trim()) {
             Some((user, password)) => credentials.with_login(user, password),
             None => credentials,
@@ -83,7 +86,8 @@ pub(crate) async fn require_api(State(server): State<Arc<Server>>, request: Requ
 
 async fn check(server: &Server, parts: &Parts) -> Result<(), Problem> {
     let connection = parts.extensions.get::<Arc<Connection>>();
-    let connection = connection.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "the peer is not known"))?;
+    let connection =
+        connection.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "the peer is not known"))?;
     let host = host_of(parts);
     check_origin(&parts.headers, host.as_ref())?;
     if parts.method == Method::POST && !is_json(&parts.headers) {
@@ -116,13 +120,15 @@ fn check_loopback(peer: IpAddr, host: Option<&Authority>) -> Result<(), Problem>
     if peer.is_loopback() && named_locally {
         return Ok(());
     }
-    let detail = "the API and metrics answer only loopback clients until credentials are configured ([[auth.users]])";
+    let detail =
+        "the API and metrics answer only loopback clients until credentials are configured ([[auth.users]])";
     Err(Problem::new(StatusCode::FORBIDDEN, detail))
 }
 
 fn check_origin(headers: &HeaderMap, host: Option<&Authority>) -> Result<(), Problem> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    let origin =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
     if origin.is_some() && origin == host.map(Authority::as_str) {
         return Ok(());
     }

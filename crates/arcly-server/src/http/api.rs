@@ -27,10 +27,14 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/v1/relays/{id}", delete(relays::stop).get(relays::one))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "no such resource; /api/v1/openapi.json lists them all").into_response()
+            Problem::new(StatusCode::NOT_FOUND, "no such resource; /api/v1/openapi.json lists them all")
+                .into_response()
         })
         .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this resource has no such method; see /api/v1/openapi.json")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "this resource has no such method; see /api/v1/openapi.json",
+            )
         })
 }
 

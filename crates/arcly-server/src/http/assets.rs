@@ -43,7 +43,10 @@ static ASSETS: [Asset; 4] = [
     Asset {
         name: "mpegts.js",
         media_type: "text/javascript; charset=utf-8",
-        contents: Contents::Gzip(include_bytes!("../../assets/web/vendor/mpegts-1.8.2/mpegts.js.gz"), OnceLock::new()),
+        contents: Contents::Gzip(
+            include_bytes!("../../assets/web/vendor/mpegts-1.8.2/mpegts.js.gz"),
+            OnceLock::new(),
+        ),
     },
 ];
 
@@ -56,13 +59,16 @@ impl Asset {
 
     /// FNV-1a: tells versions apart; nothing rests on it.
     fn digest(&self) -> u64 {
-        self.raw().iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
+        self.raw()
+            .iter()
+            .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
     }
 }
 
 /// The path of an asset, for pages.
 pub(super) fn href(name: &str) -> String {
-    let asset = ASSETS.iter().find(|asset| asset.name == name).expect("pages name only assets that are there");
+    let asset =
+        ASSETS.iter().find(|asset| asset.name == name).expect("pages name only assets that are there");
     let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
     format!("/assets/{stem}.{:016x}.{extension}", asset.digest())
 }
@@ -72,7 +78,8 @@ pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Respo
     let Some(asset) = ASSETS.iter().find(|asset| href(asset.name) == wanted) else {
         return Problem::new(StatusCode::NOT_FOUND, "there is no such asset").into_response();
     };
-    let accept = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (body, encoding) = match &asset.contents {
         Contents::Plain(bytes) => (Bytes::from_static(bytes), None),
         Contents::Gzip(bytes, _) if accept.contains("gzip") => (Bytes::from_static(bytes), Some("gzip")),

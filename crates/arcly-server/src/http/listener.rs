@@ -73,7 +73,8 @@ impl Shared {
     /// One connection, from accepted to counted. A panic ends it alone.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let connection = Connection::new(peer);
-        let served = AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind().await;
+        let served =
+            AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind().await;
         let reason = served.unwrap_or_else(|_| {
             self.server.stats().count_panic();
             CloseReason::Internal
@@ -83,12 +84,17 @@ impl Shared {
         tracing::debug!(proto = protocol, peer = %connection.peer, %reason, "connection closed");
     }
 
-    async fn admit_and_serve(self: Arc<Self>, mut stream: TcpStream, connection: &Arc<Connection>) -> CloseReason {
+    async fn admit_and_serve(
+        self: Arc<Self>,
+        mut stream: TcpStream,
+        connection: &Arc<Connection>,
+    ) -> CloseReason {
         let _place = match self.server.connections().admit(connection) {
             Ok(place) => place,
             Err(reason) => {
                 // Whoever cannot take this little gets nothing.
-                let _ = stream.try_write(&problem::raw_response(503, "too many connections; try again later"));
+                let _ =
+                    stream.try_write(&problem::raw_response(503, "too many connections; try again later"));
                 let _ = stream.shutdown().await;
                 return reason;
             }
@@ -119,7 +125,9 @@ impl Shared {
         let io = TokioIo::new(Guarded::new(stream, Arc::clone(connection)));
         let service = {
             let (shared, connection) = (Arc::clone(&self), Arc::clone(connection));
-            hyper::service::service_fn(move |request| Arc::clone(&shared).answer(request, Arc::clone(&connection)))
+            hyper::service::service_fn(move |request| {
+                Arc::clone(&shared).answer(request, Arc::clone(&connection))
+            })
         };
         let mut served = pin!(self.builder.serve_connection_with_upgrades(io, service));
         let result = tokio::select! {

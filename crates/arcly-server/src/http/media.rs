@@ -24,7 +24,8 @@ pub(super) async fn answer(server: &Arc<Server>, key: StreamKey, request: Reques
     let mut response = if *request.method() == Method::OPTIONS {
         preflight(origin.is_some())
     } else if is_foreign_publisher(&request, origin.as_ref()) {
-        Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish; see http.cors_origins").into_response()
+        Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish; see http.cors_origins")
+            .into_response()
     } else {
         serve(server, key, request).await
     };
@@ -92,8 +93,14 @@ fn preflight(allowed: bool) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if allowed {
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, PUT, OPTIONS"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Authorization, Content-Type"));
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, OPTIONS"),
+        );
+        headers.insert(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Authorization, Content-Type"),
+        );
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     }
     response

@@ -17,9 +17,9 @@ use arcly_core::StreamState;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_eof;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::process;
@@ -43,8 +43,10 @@ pub(super) fn openmetrics(server: &Arc<Server>) -> Result<String, fmt::Error> {
 /// OpenMetrics text as Prometheus text: a counter's family has the name of its sample, and what the older format
 /// does not know is left out.
 pub(super) fn to_prometheus(openmetrics: &str) -> String {
-    let counters: Vec<&str> =
-        openmetrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let counters: Vec<&str> = openmetrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
     let mut text = String::with_capacity(openmetrics.len() + openmetrics.len() / 8);
     for line in openmetrics.lines() {
         let comment = line.strip_prefix("# ").and_then(|rest| rest.split_once(' '));
@@ -141,7 +143,8 @@ impl Server {
             log_bytes += info.log.bytes;
             log_items += info.log.items;
             for publisher in &info.publishers {
-                *sessions.entry([publisher.client.protocol.to_owned(), "publish".to_owned()]).or_default() += 1;
+                *sessions.entry([publisher.client.protocol.to_owned(), "publish".to_owned()]).or_default() +=
+                    1;
             }
             for reader in stream.readers() {
                 *sessions.entry([reader.client.protocol.to_owned(), "play".to_owned()]).or_default() += 1;
@@ -149,7 +152,12 @@ impl Server {
         }
         let totals = self.stats().totals(&streams);
         families.gauges("arcly_streams", "Streams by state", ["state"], &states)?;
-        families.gauges("arcly_sessions", "Publishers and readers by protocol", ["protocol", "role"], &sessions)?;
+        families.gauges(
+            "arcly_sessions",
+            "Publishers and readers by protocol",
+            ["protocol", "role"],
+            &sessions,
+        )?;
         families.gauge("arcly_log_bytes", "Bytes of media kept for readers", log_bytes)?;
         families.gauge("arcly_log_frames", "Frames kept for readers", log_items)?;
         families.counter("arcly_ingest_bytes", "Payload bytes published", totals.bytes_in)?;
@@ -166,17 +174,27 @@ impl Server {
             ["protocol", "reason"],
             &closed,
         )?;
-        families.counters("arcly_frames_skipped", "Frames that slow readers missed", ["reason"], &stats.skipped())?;
+        families.counters(
+            "arcly_frames_skipped",
+            "Frames that slow readers missed",
+            ["reason"],
+            &stats.skipped(),
+        )?;
         families.gauge("arcly_http_connections", "Open HTTP connections", self.http_connections())?;
         families.counter("arcly_panics", "Tasks that panicked; always a bug", stats.panics())
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {
         let build = [(["version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()], 1)];
-        let build: BTreeMap<[String; 1], u64> = build.into_iter().map(|([_, version], one)| ([version], one)).collect();
+        let build: BTreeMap<[String; 1], u64> =
+            build.into_iter().map(|([_, version], one)| ([version], one)).collect();
         families.gauges("arcly_build_info", "The version that runs", ["version"], &build)?;
         let started = self.started_at().duration_since(UNIX_EPOCH).unwrap_or_default();
-        families.gauge("process_start_time_seconds", "When the process began, Unix time", started.as_secs())?;
+        families.gauge(
+            "process_start_time_seconds",
+            "When the process began, Unix time",
+            started.as_secs(),
+        )?;
         let Some(usage) = process::usage() else { return Ok(()) };
         families.seconds("process_cpu_seconds", "User and system time", usage.cpu.as_secs_f64())?;
         families.gauge("process_resident_memory_bytes", "Resident memory", usage.resident_bytes)?;

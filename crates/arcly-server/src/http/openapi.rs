@@ -7,5 +7,6 @@ use http::header;
 const DOCUMENT: &str = include_str!("openapi.json");
 
 pub(super) async fn document() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.replace("{VERSION}", env!("CARGO_PKG_VERSION"))).into_response()
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.replace("{VERSION}", env!("CARGO_PKG_VERSION")))
+        .into_response()
 }

@@ -48,10 +48,14 @@ pub(super) async fn index(State(server): State<Arc<Server>>, headers: HeaderMap)
 
 /// The player of a stream; a stream that is not there is said to be so, and played once it comes.
 pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
-    let live = server.engine().stream(key).is_some_and(|s| matches!(s.state(), StreamState::Live | StreamState::Grace));
+    let live = server
+        .engine()
+        .stream(key)
+        .is_some_and(|s| matches!(s.state(), StreamState::Live | StreamState::Grace));
     // Whether a stream is there that needs credentials is not for everybody to know.
     let known = live || !server.is_public(key).await;
-    let (status, state) = if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
+    let (status, state) =
+        if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
     let message = if known { String::new() } else { format!("There is no stream {key} at the moment.") };
     let page = PLAYER
         .replace("{STYLE}", &href("style.css"))
@@ -96,7 +100,9 @@ fn about(info: &StreamInfo) -> String {
     let parts = info.tracks.iter().filter(|track| track.kind() != TrackKind::Data).map(|track| {
         let detail = match (track.video(), track.audio()) {
             (Some(video), _) if video.width > 0 => format!(" {}×{}", video.width, video.height),
-            (_, Some(audio)) if audio.sample_rate > 0 => format!(" {} kHz", f64::from(audio.sample_rate) / 1_000.0),
+            (_, Some(audio)) if audio.sample_rate > 0 => {
+                format!(" {} kHz", f64::from(audio.sample_rate) / 1_000.0)
+            }
             _ => String::new(),
         };
         format!("{}{detail}", track.codec.as_str())

@@ -26,7 +26,9 @@ impl Problem {
     pub(super) fn no_stream(key: &StreamKey) -> Self {
         Self {
             status: StatusCode::NOT_FOUND,
-            detail: format!("there is no stream `{key}`; publish it, or look at /api/v1/streams for those that are live"),
+            detail: format!(
+                "there is no stream `{key}`; publish it, or look at /api/v1/streams for those that are live"
+            ),
             reason: Some(CloseReason::NotFound),
         }
     }
@@ -60,7 +62,10 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"arcly\", charset=\"UTF-8\""));
+            headers.insert(
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"arcly\", charset=\"UTF-8\""),
+            );
         }
         response
     }

@@ -21,7 +21,8 @@ pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
 }
 
 pub(super) async fn one(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
-    find(&server, &id).map_or_else(|problem| problem.into_response(), |reader| Json(describe(&reader)).into_response())
+    find(&server, &id)
+        .map_or_else(|problem| problem.into_response(), |reader| Json(describe(&reader)).into_response())
 }
 
 pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
@@ -36,7 +37,9 @@ pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(id): Path
 
 fn find(server: &Server, id: &str) -> Result<Arc<ReaderState>, Problem> {
     let reader = id.parse().ok().and_then(|id| server.engine().reader(id));
-    reader.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "there is no reader of that number; see /api/v1/readers"))
+    reader.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "there is no reader of that number; see /api/v1/readers")
+    })
 }
 
 fn describe(reader: &ReaderState) -> Value {

@@ -37,7 +37,8 @@ pub(super) async fn start(State(server): State<Arc<Server>>, body: Bytes) -> Res
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {
-            let detail = format!("the body must be {{\"from\": URL or stream, \"to\": URL or stream}}: {error}");
+            let detail =
+                format!("the body must be {{\"from\": URL or stream, \"to\": URL or stream}}: {error}");
             return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
         }
     };

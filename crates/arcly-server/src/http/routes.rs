@@ -91,7 +91,10 @@ fn not_found() -> Problem {
 }
 
 fn not_allowed() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "publish with POST to /app/stream.flv; everything else is read with GET")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "publish with POST to /app/stream.flv; everything else is read with GET",
+    )
 }
 
 /// The answer when a handler panicked.

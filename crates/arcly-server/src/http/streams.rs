@@ -22,13 +22,15 @@ pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
 }
 
 pub(super) async fn one(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
-    find(&server, &path).map_or_else(|problem| problem.into_response(), |info| Json(describe(&info)).into_response())
+    find(&server, &path)
+        .map_or_else(|problem| problem.into_response(), |info| Json(describe(&info)).into_response())
 }
 
 pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
     match find(&server, &path) {
         Ok(info) if info.publishers.is_empty() => {
-            Problem::new(StatusCode::CONFLICT, format!("nobody publishes `{}` at the moment", info.key)).into_response()
+            Problem::new(StatusCode::CONFLICT, format!("nobody publishes `{}` at the moment", info.key))
+                .into_response()
         }
         Ok(info) => {
             info.publishers.iter().for_each(|publisher| publisher.revoke(CloseReason::Shutdown));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::log::{Budget, Progress};
-use arcly_core::{CloseReason, DerivedSubscriber, PlayRequest, PlaybackRegistry as _, StreamError, TimeDelta};
+use arcly_core::{
+    CloseReason, DerivedSubscriber, PlayRequest, PlaybackRegistry as _, StreamError, TimeDelta,
+};
 use arcly_mux::flv::{Packetizer, Writer};
 use axum::extract::FromRequestParts as _;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
@@ -30,7 +32,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// True when the request wants to become a WebSocket.
 pub(super) fn is_upgrade(parts: &Parts) -> bool {
     parts.method == Method::GET
-        && parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && parts
+            .headers
+            .get(header::UPGRADE)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Subscribes first, so that a stream that is not there is a 404 and not a socket that closes.

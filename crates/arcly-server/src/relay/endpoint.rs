@@ -36,7 +36,9 @@ impl Endpoint {
             Some(extension @ ("ts" | "mp4")) => {
                 Err(format!("`{text}`: this build of arcly reads and writes .flv files, not .{extension}"))
             }
-            _ => Err(format!("`{text}` is neither a URL (rtmp://, rtmps://, http://, https://) nor a .flv file")),
+            _ => Err(format!(
+                "`{text}` is neither a URL (rtmp://, rtmps://, http://, https://) nor a .flv file"
+            )),
         }
     }
 

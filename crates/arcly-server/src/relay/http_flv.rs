@@ -36,7 +36,10 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 ///
 /// # Errors
 /// The server cannot be reached, refuses, sends what is not FLV, or falls silent; or `take` fails.
-pub(super) async fn read(url: &Url, mut take: impl FnMut(MediaEvent) -> Result<(), StreamError>) -> Result<(), StreamError> {
+pub(super) async fn read(
+    url: &Url,
+    mut take: impl FnMut(MediaEvent) -> Result<(), StreamError>,
+) -> Result<(), StreamError> {
     let mut body = within(SETUP, Phase::Connect, open(url)).await?;
     let mut reader = Reader::new();
     loop {
@@ -56,7 +59,8 @@ pub(super) async fn read(url: &Url, mut take: impl FnMut(MediaEvent) -> Result<(
 }
 
 async fn open(url: &Url) -> Result<Incoming, StreamError> {
-    let request = request(url, "GET")?.body(Empty::<Bytes>::new()).map_err(|e| StreamError::protocol(e.to_string()))?;
+    let request =
+        request(url, "GET")?.body(Empty::<Bytes>::new()).map_err(|e| StreamError::protocol(e.to_string()))?;
     let response = send(url, request).await?;
     match response.status() {
         StatusCode::OK => Ok(response.into_body()),
@@ -105,7 +109,8 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let io = within(SETUP, Phase::Connect, connect(url)).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
     // The connection ends with the request: its other half is dropped with the response, or with this future.
     tokio::spawn(async move {
         let _ = connection.await;
@@ -175,7 +180,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        let bits =
+            group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for at in 0..4 {
             let digit = ALPHABET[(bits >> (18 - 6 * at) & 63) as usize];
             out.push(if at <= group.len() { digit.into() } else { '=' });
@@ -192,7 +198,8 @@ mod tests {
     fn logins_in_urls() {
         let url = Url::parse("http://Aladdin:open%20sesame@h/live/a.flv").unwrap();
         assert_eq!(basic(&url), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
+        {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

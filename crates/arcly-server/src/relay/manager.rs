@@ -62,18 +62,24 @@ pub struct Relays {
     engine: Arc<Engine>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    entries: Arc<Mutex<(u64, BTreeMap<u64, Arc<Entry>>)>>,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Default)]
+struct Entries {
+    last: u64,
+    by_id: BTreeMap<u64, Arc<Entry>>,
 }
 
 impl core::fmt::Debug for Relays {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Relays").field("running", &self.entries.lock().1.len()).finish_non_exhaustive()
+        f.debug_struct("Relays").field("running", &self.entries.lock().by_id.len()).finish_non_exhaustive()
     }
 }
 
 impl Relays {
     pub(crate) fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
-        Self { engine, shutdown, tasks: TaskTracker::new(), entries: Arc::default() }
+        Self { engine, shutdown, tasks: TaskTracker::new(), entries: Mutex::default() }
     }
 
     /// Starts a relay; one end at least is a stream of this server.
@@ -84,14 +90,13 @@ impl Relays {
         let (from, to) = (Endpoint::parse_remote(from)?, Endpoint::parse_remote(to)?);
         Endpoint::check_pair(&from, &to)?;
         let entry = {
-            let mut guard = self.entries.lock();
-            let (next, entries) = &mut *guard;
-            if entries.len() >= MAX_RELAYS {
+            let mut entries = self.entries.lock();
+            if entries.by_id.len() >= MAX_RELAYS {
                 return Err(format!("there are {MAX_RELAYS} relays already"));
             }
-            *next += 1;
+            entries.last += 1;
             let info = RelayInfo {
-                id: *next,
+                id: entries.last,
                 from,
                 to,
                 state: RelayState::Connecting,
@@ -99,8 +104,9 @@ impl Relays {
                 attempts: 0,
                 last_error: None,
             };
+            let info_id = info.id;
             let entry = Arc::new(Entry { info: Mutex::new(info), stop: self.shutdown.child_token() });
-            entries.insert(*next, Arc::clone(&entry));
+            entries.by_id.insert(info_id, Arc::clone(&entry));
             entry
         };
         let info = entry.info.lock().clone();
@@ -110,7 +116,7 @@ impl Relays {
 
     /// Stops a relay; false when there is none of that number.
     pub fn stop(&self, id: u64) -> bool {
-        let Some(entry) = self.entries.lock().1.remove(&id) else { return false };
+        let Some(entry) = self.entries.lock().by_id.remove(&id) else { return false };
         entry.stop.cancel();
         true
     }
@@ -118,7 +124,7 @@ impl Relays {
     /// Every relay, by number.
     #[must_use]
     pub fn list(&self) -> Vec<RelayInfo> {
-        self.entries.lock().1.values().map(|entry| entry.info.lock().clone()).collect()
+        self.entries.lock().by_id.values().map(|entry| entry.info.lock().clone()).collect()
     }
 
     pub(crate) fn close(&self) {

@@ -2,14 +2,46 @@
 
 use std::sync::Arc;
 
-use arcly_core::{Engine, StreamError, StreamKey};
+use arcly_core::{Engine, PlayRequest, PlaybackRegistry as _, StreamError};
+use arcly_core::{PublishRegistry, StreamKey};
+use arcly_rtmp::{Client, ClientConfig};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-pub(super) async fn pull(_: &Arc<Engine>, _: &Url, _: StreamKey, _: &CancellationToken) -> Result<(), StreamError> {
-    Err(StreamError::protocol("RTMP is not wired yet"))
+use crate::tls;
+
+/// Publishes the other server's stream as `key`.
+pub(super) async fn pull(
+    engine: &Arc<Engine>,
+    url: &Url,
+    key: StreamKey,
+    cancel: &CancellationToken,
+) -> Result<(), StreamError> {
+    let registry = Arc::clone(engine) as Arc<dyn PublishRegistry>;
+    client(url)?.pull(registry, key, cancel.clone()).await
 }
 
-pub(super) async fn push(_: &Arc<Engine>, _: StreamKey, _: &Url, _: &CancellationToken) -> Result<(), StreamError> {
-    Err(StreamError::protocol("RTMP is not wired yet"))
+/// Publishes a stream of this server on the other one.
+pub(super) async fn push(
+    engine: &Arc<Engine>,
+    request: PlayRequest,
+    url: &Url,
+    cancel: &CancellationToken,
+) -> Result<(), StreamError> {
+    let client = client(url)?;
+    let subscription = engine.subscribe(request).await?;
+    let stream = Arc::clone(subscription.stream());
+    let reason = client.push(subscription, cancel).await?;
+    if cancel.is_cancelled() || stream.log().closed().is_some() {
+        return Ok(());
+    }
+    Err(StreamError::Closed(reason))
+}
+
+fn client(url: &Url) -> Result<Client, StreamError> {
+    let mut config = ClientConfig::default();
+    if url.scheme() == "rtmps" {
+        config.tls = Some(tls::client().map_err(StreamError::protocol)?);
+    }
+    Ok(Client::new(url)?.with_config(config))
 }

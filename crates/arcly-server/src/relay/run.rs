@@ -7,8 +7,8 @@ use std::time::Duration;
 use arcly_codec::flv::{Muxer, MuxerOptions, put_file_header, put_tag};
 use arcly_core::log::{LagPolicy, Progress, Retention, StartMode};
 use arcly_core::{
-    AppSpec, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest, StreamError,
-    StreamKey, TimeDelta, Timestamp, TrackKind,
+    AppSpec, CloseReason, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _,
+    PublishRequest, StreamError, StreamKey, TimeDelta, Timestamp, TrackKind,
 };
 use arcly_mux::flv::http::FlvBody;
 use arcly_mux::flv::{Packetizer, Reader, Writer};
@@ -37,31 +37,37 @@ pub async fn pull(
     key: StreamKey,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let work = async {
-        match from {
-            Endpoint::Rtmp(url) => rtmp::pull(engine, url, key, cancel).await,
-            Endpoint::HttpFlv(url) => {
-                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
-                http_flv::read(url, |event| publisher.handle(event)).await
-            }
-            Endpoint::File(path) => {
-                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
-                let mut pace = Pace::default();
-                let mut source = FileSource::open(path).await?;
-                while let Some(event) = source.next().await? {
-                    pace.wait_for(&event).await;
-                    publisher.handle(event)?;
-                }
-                Ok(())
-            }
-            Endpoint::Stream(source) => {
-                let subscription = engine.subscribe(PlayRequest::internal(source.clone(), "relay").wait(WAIT)).await?;
-                let mut publisher = engine.publish(PublishRequest::internal(key, "relay")).await?;
-                local(subscription.into_frames(), &mut publisher).await
-            }
+    if let Endpoint::Rtmp(url) = from {
+        return rtmp::pull(engine, url, key, cancel).await;
+    }
+    cancel.run_until_cancelled(pull_plain(engine, from, key)).await.unwrap_or(Ok(()))
+}
+
+/// Pulls from what needs no good-bye.
+async fn pull_plain(engine: &Arc<Engine>, from: &Endpoint, key: StreamKey) -> Result<(), StreamError> {
+    let request = PublishRequest::internal(key, "relay");
+    match from {
+        Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
+        Endpoint::HttpFlv(url) => {
+            let mut publisher = engine.publish(request).await?;
+            http_flv::read(url, |event| publisher.handle(event)).await
         }
-    };
-    cancel.run_until_cancelled(work).await.unwrap_or(Ok(()))
+        Endpoint::File(path) => {
+            let (mut source, mut pace) = (FileSource::open(path).await?, Pace::default());
+            let mut publisher = engine.publish(request).await?;
+            while let Some(event) = source.next().await? {
+                pace.wait_for(&event).await;
+                publisher.handle(event)?;
+            }
+            Ok(())
+        }
+        Endpoint::Stream(source) => {
+            let subscription =
+                engine.subscribe(PlayRequest::internal(source.clone(), "relay").wait(WAIT)).await?;
+            let mut publisher = engine.publish(request).await?;
+            local(subscription.into_frames(), &mut publisher).await
+        }
+    }
 }
 
 /// Copies a stream of this server to `to`, until it ends or `cancel` fires.
@@ -74,19 +80,19 @@ pub async fn push(
     to: &Endpoint,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let request = PlayRequest::internal(key.clone(), "relay").wait(WAIT);
-    let work = async {
-        match to {
-            Endpoint::Rtmp(url) => rtmp::push(engine, key, url, cancel).await,
-            Endpoint::HttpFlv(url) => {
+    let request = PlayRequest::internal(key, "relay").wait(WAIT);
+    match to {
+        Endpoint::Rtmp(url) => rtmp::push(engine, request, url, cancel).await,
+        Endpoint::HttpFlv(url) => {
+            let pushing = async {
                 let subscription = engine.subscribe(request).await?;
                 http_flv::write(url, FlvBody::live(subscription.into_derived(0, Packetizer::new))).await
-            }
-            Endpoint::File(path) => write_file(engine, request, path).await,
-            Endpoint::Stream(_) => Err(StreamError::protocol("a stream of this server is written by a pull")),
+            };
+            cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
         }
-    };
-    cancel.run_until_cancelled(work).await.unwrap_or(Ok(()))
+        Endpoint::File(path) => write_file(engine, request, path, cancel).await,
+        Endpoint::Stream(_) => Err(StreamError::protocol("a stream of this server is written by a pull")),
+    }
 }
 
 /// Copies `from` to `to` without a server, as `arcly relay` does. A file is sent in real time, unless to a file.
@@ -97,7 +103,8 @@ pub async fn copy(from: &Endpoint, to: &Endpoint, cancel: &CancellationToken) ->
     if let (Endpoint::File(from), Endpoint::File(to)) = (from, to) {
         return cancel.run_until_cancelled(copy_file(from, to)).await.unwrap_or(Ok(()));
     }
-    let retention = Retention { max_bytes: KEEP, max_items: 1 << 14, window_bytes: KEEP, ..Retention::default() };
+    let retention =
+        Retention { max_bytes: KEEP, max_items: 1 << 14, window_bytes: KEEP, ..Retention::default() };
     let app = AppSpec::new("relay")
         .grace(Duration::ZERO)
         .retention(retention)
@@ -174,12 +181,21 @@ impl FileSource {
     }
 }
 
-async fn write_file(engine: &Arc<Engine>, request: PlayRequest, path: &Path) -> Result<(), StreamError> {
+/// Writes what comes, whole tags at a time; a file that is stopped is complete up to there.
+async fn write_file(
+    engine: &Arc<Engine>,
+    request: PlayRequest,
+    path: &Path,
+    cancel: &CancellationToken,
+) -> Result<(), StreamError> {
     let mut reader = engine.subscribe(request).await?.into_derived(0, Packetizer::new);
     let mut file = BufWriter::new(File::create(path).await.map_err(|error| named(path, error))?);
     let (mut writer, mut batch, mut bytes) = (Writer::new(), Vec::new(), Vec::new());
     loop {
-        let progress = reader.next_batch(&mut batch).await?;
+        let progress = match cancel.run_until_cancelled(reader.next_batch(&mut batch)).await {
+            Some(progress) => progress?,
+            None => Progress::Ended(CloseReason::Shutdown),
+        };
         batch.drain(..).for_each(|read| writer.write(&read, |part| bytes.push(part)));
         for part in bytes.drain(..) {
             file.write_all(&part).await.map_err(|error| named(path, error))?;

@@ -48,7 +48,8 @@ impl FlvBody {
     pub fn live(reader: DerivedSubscriber<Packetizer>) -> Self {
         let state = Arc::clone(reader.subscription().state());
         let ended = Box::pin(async move { state.ended().await });
-        let live = Live { reader, writer: Writer::new(), pending: VecDeque::new(), ended, pace: None, done: false };
+        let live =
+            Live { reader, writer: Writer::new(), pending: VecDeque::new(), ended, pace: None, done: false };
         Self(Kind::Live(Box::new(live)))
     }
 }
@@ -111,7 +112,10 @@ impl Body for FlvBody {
     type Data = Bytes;
     type Error = StreamError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Live(live) => live.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),

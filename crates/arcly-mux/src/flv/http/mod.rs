@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::{
-    CloseReason, IngestContext, MediaEvent, Phase, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest,
-    Publisher, StreamError,
+    CloseReason, IngestContext, MediaEvent, Phase, PlayRequest, PlaybackRegistry, PublishRegistry,
+    PublishRequest, Publisher, StreamError,
 };
 use bytes::Buf;
 use futures_util::future::poll_fn;
@@ -76,9 +76,14 @@ impl HttpFlv {
                 self.publish(request, body).await
             }
             _ => {
-                let mut response =
-                    problem::response(StatusCode::METHOD_NOT_ALLOWED, "play with GET, publish with POST", None);
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
+                let mut response = problem::response(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "play with GET, publish with POST",
+                    None,
+                );
+                response
+                    .headers_mut()
+                    .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
                 response
             }
         }
@@ -88,7 +93,8 @@ impl HttpFlv {
     pub async fn play(&self, request: PlayRequest) -> Response<FlvBody> {
         match self.playback.subscribe(request).await {
             Ok(subscription) => {
-                let mut response = Response::new(FlvBody::live(subscription.into_derived(0, Packetizer::new)));
+                let mut response =
+                    Response::new(FlvBody::live(subscription.into_derived(0, Packetizer::new)));
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -170,7 +176,9 @@ fn take(publisher: &mut Publisher, reader: &mut Reader, mut data: impl Buf) -> R
             frames = frames.saturating_add(u64::from(matches!(event, MediaEvent::Frame(_))));
             publisher.handle(event).map_err(|error| failed(&error))?;
         }
-        pushed.map_err(|error| (CloseReason::from(error), format!("this is not FLV that can be published: {error}")))?;
+        pushed.map_err(|error| {
+            (CloseReason::from(error), format!("this is not FLV that can be published: {error}"))
+        })?;
     }
     Ok(frames)
 }

@@ -41,7 +41,11 @@ fn variables_take_the_form_of_their_key() {
     assert_eq!(config.apps["live"].grace, Span::secs(3));
     assert_eq!(config.apps["live"].takeover, TakeoverConfig::Standby);
     assert_eq!(config.data_dir, Path::new("/srv/1"));
-    assert_eq!(config.tls.cert.as_deref(), Some(Path::new("1")), "a path that looks like a number stays text");
+    assert_eq!(
+        config.tls.cert.as_deref(),
+        Some(Path::new("1")),
+        "a path that looks like a number stays text"
+    );
     assert_eq!(config.tls.key.as_deref(), Some(Path::new("true")));
 }
 
@@ -92,13 +96,15 @@ fn a_printed_configuration_is_one() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let config = Config::from_toml("[[auth.users]]\nname='a'\npassword='hunter2!'\nactions=['play']").unwrap();
+    let config =
+        Config::from_toml("[[auth.users]]\nname='a'\npassword='hunter2!'\nactions=['play']").unwrap();
     assert!(!config.to_toml().contains("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
 }
 
 #[test]
 fn a_named_file_must_exist() {
-    let error = Config::load(Some(Path::new("/nonexistent/arcly.toml")), [], &Overrides::default()).unwrap_err();
+    let error =
+        Config::load(Some(Path::new("/nonexistent/arcly.toml")), [], &Overrides::default()).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/arcly.toml"), "{error}");
 }

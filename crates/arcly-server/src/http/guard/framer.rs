@@ -73,12 +73,22 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunked {
     /// In the size line: its value and digits so far, whether an extension has begun, bytes seen, and a CR last.
-    Size { value: u64, digits: usize, extension: bool, seen: usize, cr: bool },
+    Size {
+        value: u64,
+        digits: usize,
+        extension: bool,
+        seen: usize,
+        cr: bool,
+    },
     Data(u64),
     /// Behind a chunk's data: bytes of CRLF seen.
     DataEnd(usize),
     /// In the trailers: bytes seen, bytes in this line, and a CR last.
-    Trailer { seen: usize, line: usize, cr: bool },
+    Trailer {
+        seen: usize,
+        line: usize,
+        cr: bool,
+    },
 }
 
 impl Chunked {
@@ -217,12 +227,18 @@ impl Chunked {
             },
             Self::Size { value, digits, extension, seen, cr: false } => {
                 if seen >= MAX_CHUNK_LINE {
-                    return Err(limit(400, "chunk_extension", "a chunk's size line is longer than 256 bytes"));
+                    return Err(limit(
+                        400,
+                        "chunk_extension",
+                        "a chunk's size line is longer than 256 bytes",
+                    ));
                 }
                 let seen = seen + 1;
                 let hex = char::from(byte).to_digit(16).filter(|_| !extension);
                 match (byte, hex) {
-                    (_, Some(_)) if digits >= MAX_CHUNK_DIGITS => Err(malformed("a chunk size beyond 32 bits")),
+                    (_, Some(_)) if digits >= MAX_CHUNK_DIGITS => {
+                        Err(malformed("a chunk size beyond 32 bits"))
+                    }
                     (_, Some(digit)) => {
                         let value = (value << 4) | u64::from(digit);
                         Ok(Some(Self::Size { value, digits: digits + 1, extension, seen, cr: false }))
@@ -293,7 +309,9 @@ impl Fields {
             self.upgrade = true;
         } else if is("host") {
             self.hosts += 1;
-            if value.len() > MAX_HOST || !value.iter().all(|b| b.is_ascii_alphanumeric() || b".-_~:[]%".contains(b)) {
+            if value.len() > MAX_HOST
+                || !value.iter().all(|b| b.is_ascii_alphanumeric() || b".-_~:[]%".contains(b))
+            {
                 return Err(malformed("a Host that is not a host name"));
             }
         }
@@ -345,7 +363,8 @@ fn check(head: &[u8]) -> Result<Framing, Violation> {
 
 /// RFC 9110 5.6.2.
 const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::OnceLock;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -280,7 +280,11 @@ fn poll_body<S: AsyncRead + Unpin>(
     Poll::Ready(Ok(count))
 }
 
-fn poll_head<S: AsyncRead + Unpin>(io: &mut S, cx: &mut Context<'_>, scratch: &mut [u8]) -> Poll<io::Result<usize>> {
+fn poll_head<S: AsyncRead + Unpin>(
+    io: &mut S,
+    cx: &mut Context<'_>,
+    scratch: &mut [u8],
+) -> Poll<io::Result<usize>> {
     let mut window = ReadBuf::new(scratch);
     ready!(Pin::new(io).poll_read(cx, &mut window))?;
     Poll::Ready(Ok(window.filled().len()))

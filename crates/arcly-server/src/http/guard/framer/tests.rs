@@ -30,7 +30,12 @@ fn good_requests_pass_as_they_are() {
     ];
     for input in cases {
         for step in [1, 7, input.len()] {
-            assert_eq!(run(input, step), Ok((input.to_vec(), true)), "{:?}", input.escape_ascii().to_string());
+            assert_eq!(
+                run(input, step),
+                Ok((input.to_vec(), true)),
+                "{:?}",
+                input.escape_ascii().to_string()
+            );
         }
     }
 }
