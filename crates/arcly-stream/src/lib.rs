@@ -59,12 +59,14 @@ pub mod protocol {
 
 /// What most programs need, to be imported with `*`.
 pub mod prelude {
-    pub use arcly_core::contract::auth::{Action, AuthError, AuthRequest, Credentials, Grant, StreamAuthenticator};
+    pub use arcly_core::contract::auth::{
+        Action, AuthError, AuthRequest, Credentials, Grant, StreamAuthenticator,
+    };
     pub use arcly_core::contract::observe::{EngineEvent, Observer};
     pub use arcly_core::{
-        AppSpec, ClientInfo, CloseReason, CodecId, Engine, FrameSink, InboundProtocol, IngestContext, MediaEvent,
-        MediaFrame, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, Result, StreamError,
-        StreamKey, Subscriber, Takeover, Timestamp, Track, TrackId, TrackKind, TrackSet,
+        AppSpec, ClientInfo, CloseReason, CodecId, Engine, FrameSink, InboundProtocol, IngestContext,
+        MediaEvent, MediaFrame, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher,
+        Result, StreamError, StreamKey, Subscriber, Takeover, Timestamp, Track, TrackId, TrackKind, TrackSet,
     };
     pub use tokio_util::sync::CancellationToken;
 }

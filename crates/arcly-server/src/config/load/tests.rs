@@ -1,3 +1,4 @@
+use super::super::{Span, TakeoverConfig};
 use super::*;
 
 fn load(file: &str, env: &[(&str, &str)], flags: &Overrides) -> Result<Config, String> {
