@@ -36,7 +36,7 @@ pub async fn run(engine: Arc<Engine>, key: StreamKey, shutdown: CancellationToke
             loop {
                 let request = PublishRequest::internal(key.clone(), "demo");
                 if let Ok(publisher) = engine.publish(request).await {
-                    // Ends only when another publisher takes over.
+                    // Ends only when it is disconnected, or another publisher takes over.
                     let _ = clip.play(publisher).await;
                 }
                 tokio::time::sleep(RETRY).await;
@@ -78,7 +78,10 @@ impl Clip {
         loop {
             for frame in &self.frames {
                 let due = began + (round + (frame.dts - first)).to_duration();
-                tokio::time::sleep_until(due).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(due) => {}
+                    reason = publisher.revoked() => return Err(StreamError::Closed(reason)),
+                }
                 publisher.publish(self.shifted(frame, round))?;
             }
             round += self.length;

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use futures_util::FutureExt as _;
+use http::{HeaderValue, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -153,6 +154,7 @@ impl Shared {
     ) -> Result<http::Response<Watched<Body>>, core::convert::Infallible> {
         let busy = connection.begin();
         let multiplexed = request.version() == http::Version::HTTP_2;
+        let wants_upgrade = request.headers().contains_key(header::UPGRADE);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&connection));
         let mut response = match AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await {
@@ -164,6 +166,10 @@ impl Shared {
             }
         };
         routes::finish_headers(response.headers_mut());
+        if wants_upgrade && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // What follows on this connection is not framed by the guard any more.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed)))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_codec::flv::{Muxer, MuxerOptions, put_file_header, put_tag};
-use arcly_core::log::{LagPolicy, Progress, Retention, StartMode};
+use arcly_core::log::{LagPolicy, Progress, Read, Retention, StartMode};
 use arcly_core::{
     AppSpec, CloseReason, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _,
     PublishRequest, StreamError, StreamKey, TimeDelta, Timestamp, TrackKind,
@@ -50,14 +50,14 @@ async fn pull_plain(engine: &Arc<Engine>, from: &Endpoint, key: StreamKey) -> Re
         Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
         Endpoint::HttpFlv(url) => {
             let mut publisher = engine.publish(request).await?;
-            http_flv::read(url, |event| publisher.handle(event)).await
+            http_flv::read(url, |event| give(&mut publisher, event)).await
         }
         Endpoint::File(path) => {
             let (mut source, mut pace) = (FileSource::open(path).await?, Pace::default());
             let mut publisher = engine.publish(request).await?;
             while let Some(event) = source.next().await? {
                 pace.wait_for(&event).await;
-                publisher.handle(event)?;
+                give(&mut publisher, event)?;
             }
             Ok(())
         }
@@ -133,15 +133,22 @@ async fn local(
     mut reader: arcly_core::Subscriber,
     publisher: &mut arcly_core::Publisher,
 ) -> Result<(), StreamError> {
-    use arcly_core::log::Read;
     while let Some(read) = reader.next().await? {
         match read {
-            Read::Context(tracks) => publisher.set_tracks((*tracks).clone())?,
-            Read::Item(frame) => drop(publisher.publish((*frame).clone())?),
+            Read::Context(tracks) => give(publisher, MediaEvent::Tracks((*tracks).clone()))?,
+            Read::Item(frame) => give(publisher, MediaEvent::Frame((*frame).clone()))?,
             Read::Skipped(_) => {}
         }
     }
     Ok(())
+}
+
+/// Publishes an event, unless the publisher was disconnected.
+fn give(publisher: &mut arcly_core::Publisher, event: MediaEvent) -> Result<(), StreamError> {
+    match publisher.close_reason() {
+        Some(reason) => Err(StreamError::Closed(reason)),
+        None => publisher.handle(event),
+    }
 }
 
 /// The events of a file, one after the other.

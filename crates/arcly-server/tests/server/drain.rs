@@ -1,0 +1,47 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::client::{PATIENCE, start_demo};
+
+#[test]
+fn a_signal_ends_readers_and_the_process_in_order() {
+    for signal in ["TERM", "INT"] {
+        let mut arcly = start_demo();
+        let http = arcly.addr("http");
+        let mut reader = TcpStream::connect(http).unwrap();
+        reader.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(reader, "GET /live/demo.flv HTTP/1.1\r\nHost: {http}\r\n\r\n").unwrap();
+        reader.read_exact(&mut [0; 1_000]).unwrap();
+        let mut idle = TcpStream::connect(http).unwrap();
+        idle.set_read_timeout(Some(PATIENCE)).unwrap();
+
+        let began = Instant::now();
+        arcly.process().signal(signal);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.ends_with(b"0\r\n\r\n"), "the body is ended, not cut off");
+        assert_eq!(idle.read(&mut [0; 1]).unwrap(), 0);
+        let status = arcly.process().wait_for(Duration::from_secs(10)).expect("it ends within 10 s");
+        assert_eq!(status.code(), Some(0), "SIG{signal}: {}", arcly.log());
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(TcpStream::connect(http).is_err(), "nobody listens");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut arcly = start_demo();
+    let http = arcly.addr("http");
+    // A publisher that does not notice anything holds the drain up.
+    let mut stuck = TcpStream::connect(http).unwrap();
+    write!(stuck, "POST /live/cam.flv HTTP/1.1\r\nHost: {http}\r\nContent-Length: 1000000\r\n\r\nFLV")
+        .unwrap();
+    arcly.process().signal("TERM");
+    assert!(arcly.wait_for_log("going down", PATIENCE));
+    let began = Instant::now();
+    arcly.process().signal("TERM");
+    let status = arcly.process().wait_for(PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}

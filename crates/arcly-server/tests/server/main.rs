@@ -1,0 +1,9 @@
+//! `arcly` as people and programs meet it: the command line, HTTP, and the way down.
+
+mod api;
+mod cli;
+mod client;
+mod drain;
+mod http_flv;
+mod relay;
+mod tls;

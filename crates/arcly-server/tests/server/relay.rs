@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use arcly_testkit::process::{run, run_ok};
+use serde_json::Value;
+
+use crate::client::{PATIENCE, arcly, get, send_json, start, start_demo, wait_until};
+
+#[test]
+fn probe_sees_the_demo_over_both_protocols() {
+    let server = start_demo();
+    let (rtmp, http) = (server.addr("rtmp"), server.addr("http"));
+    for url in [format!("rtmp://{rtmp}/live/demo"), format!("http://{http}/live/demo.flv")] {
+        let stdout = run_ok(&mut arcly(&["probe", "--json", "--time", "3s", &url]), PATIENCE);
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        let (video, audio) = (&report["tracks"][0], &report["tracks"][1]);
+        assert_eq!((&video["codec"], &audio["codec"]), (&"h264".into(), &"aac".into()), "{url}");
+        assert!((video["fps"].as_f64().unwrap() - 25.0).abs() < 0.5, "{url}: {video}");
+        assert!(
+            video["keyframe_interval_seconds"].as_f64().is_some_and(|s| (1.0..3.0).contains(&s)),
+            "{url}: {video}"
+        );
+        assert_eq!(audio["sample_rate"], 48_000);
+    }
+    let missing = run(&mut arcly(&["probe", &format!("http://{http}/live/none.flv")]), PATIENCE);
+    let stderr = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("live/none") && stderr.contains("404"), "{stderr}");
+}
+
+#[test]
+fn relay_copies_a_file_to_a_server_and_a_stream_to_a_file() {
+    let server = start(&[]);
+    let (rtmp, http) = (server.addr("rtmp"), server.addr("http"));
+    let dir = tempfile::tempdir().unwrap();
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.flv");
+    for (name, to) in [("a", format!("rtmp://{rtmp}/live/a")), ("b", format!("http://{http}/live/b.flv"))] {
+        let mut sending = arcly(&["relay", clip, &to]);
+        let sending = arcly_testkit::process::Guard::spawn(&mut sending);
+        wait_until("it is live", || get(http, &format!("/live/{name}.flv"), "HEAD", "").status == 200);
+        let copy = dir.path().join(format!("{name}.flv"));
+        let from = format!("http://{http}/live/{name}.flv");
+        let mut receiving = arcly(&["relay", &from, copy.to_str().unwrap()]);
+        let mut receiving = arcly_testkit::process::Guard::spawn(&mut receiving);
+        std::thread::sleep(Duration::from_secs(2));
+        receiving.signal("TERM");
+        assert_eq!(receiving.wait_for(PATIENCE).and_then(|status| status.code()), Some(0));
+        drop(sending);
+        let report = run_ok(&mut arcly(&["probe", copy.to_str().unwrap()]), PATIENCE);
+        assert!(
+            report.contains("h264 (avc1.64001f), 640x360") && report.contains("aac (mp4a.40.2)"),
+            "{report}"
+        );
+    }
+}
+
+#[test]
+fn pulls_and_pushes_run_between_servers() {
+    let (origin, edge) = (start_demo(), start(&[]));
+    let post = |body: String| send_json(edge.addr("http"), "/api/v1/relays", "POST", &body).status;
+    let (rtmp, http) = (origin.addr("rtmp"), origin.addr("http"));
+    assert_eq!(post(format!(r#"{{"from":"rtmp://{rtmp}/live/demo","to":"live/over-rtmp"}}"#)), 201);
+    assert_eq!(post(format!(r#"{{"from":"http://{http}/live/demo.flv","to":"live/over-http"}}"#)), 201);
+    let is_live = |server: &arcly_testkit::process::Arcly, name: &str| {
+        let stream = get(server.addr("http"), &format!("/api/v1/streams/live/{name}"), "GET", "");
+        stream.status == 200 && stream.json()["frames_in"].as_u64().is_some_and(|frames| frames > 50)
+    };
+    wait_until("both pulls run", || is_live(&edge, "over-rtmp") && is_live(&edge, "over-http"));
+    assert_eq!(post(format!(r#"{{"from":"live/over-http","to":"rtmp://{rtmp}/live/back"}}"#)), 201);
+    assert_eq!(post(format!(r#"{{"from":"live/over-rtmp","to":"http://{http}/live/back2.flv"}}"#)), 201);
+    wait_until("both pushes run", || is_live(&origin, "back") && is_live(&origin, "back2"));
+}
