@@ -104,6 +104,7 @@ pub struct Stream {
     keyframe_asked: Mutex<Option<Instant>>,
     bytes_in: AtomicU64,
     frames_in: AtomicU64,
+    /// Bytes handed to readers that have left; the others know what they have had.
     bytes_out: AtomicU64,
     events: Arc<Events>,
 }
@@ -177,6 +178,12 @@ impl Stream {
         self.readers.lock().values().cloned().collect()
     }
 
+    fn readers_and_bytes_out(&self) -> (usize, u64) {
+        let readers = self.readers.lock();
+        let left = self.bytes_out.load(Ordering::Relaxed);
+        (readers.len(), readers.values().fold(left, |sum, reader| sum.wrapping_add(reader.bytes())))
+    }
+
     /// A picture of it.
     #[must_use]
     pub fn info(&self) -> StreamInfo {
@@ -185,6 +192,7 @@ impl Stream {
             (ingest.publishers().cloned().collect(), ingest.qos(clock::now()))
         };
         let formats = self.derived.usage();
+        let (readers, bytes_out) = self.readers_and_bytes_out();
         StreamInfo {
             key: self.key.clone(),
             state: self.state(),
@@ -196,7 +204,7 @@ impl Stream {
             waiting: self.state.receiver_count(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames_in: self.frames_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            bytes_out,
             log: self.log.usage(),
             formats: formats.len(),
             format_bytes: formats.iter().map(|usage| usage.bytes).sum(),
@@ -290,7 +298,12 @@ impl Stream {
     }
 
     pub(crate) fn remove_reader(&self, state: &ReaderState) {
-        let removed = self.readers.lock().remove(&state.id).is_some();
+        let mut readers = self.readers.lock();
+        let removed = readers.remove(&state.id).is_some();
+        if removed {
+            self.bytes_out.fetch_add(state.bytes(), Ordering::Relaxed);
+        }
+        drop(readers);
         if removed {
             self.events.emit(EngineEvent::ReaderLeft {
                 key: self.key.clone(),
@@ -299,10 +312,6 @@ impl Stream {
                 reason: state.close_reason().unwrap_or(CloseReason::PeerClosed),
             });
         }
-    }
-
-    pub(crate) fn count_out(&self, bytes: u64) {
-        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) const fn events(&self) -> &Arc<Events> {

@@ -5,7 +5,7 @@ use core::ops::ControlFlow;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub struct ReaderState {
     last_skip: parking_lot::Mutex<Option<Skip>>,
     reason: OnceLock<CloseReason>,
     ended: CancellationToken,
+    /// The task that waits for the stream, left here once, so that waiting for the end as well costs nothing.
+    task: parking_lot::Mutex<Option<Waker>>,
 }
 
 /// What a reader has had so far.
@@ -84,6 +86,7 @@ impl ReaderState {
             last_skip: parking_lot::Mutex::default(),
             reason: OnceLock::new(),
             ended: CancellationToken::new(),
+            task: parking_lot::Mutex::default(),
         }
     }
 
@@ -105,6 +108,10 @@ impl ReaderState {
     pub fn end(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
         self.ended.cancel();
+        // The task stays registered: it leaves its waker again only when that changes.
+        if let Some(task) = &*self.task.lock() {
+            task.wake_by_ref();
+        }
     }
 
     /// Why it was ended, if it was.
@@ -119,9 +126,18 @@ impl ReaderState {
         self.close_reason().unwrap_or(CloseReason::Shutdown)
     }
 
+    /// Only the reader itself counts, so that no read-modify-write is needed.
     pub(crate) fn count_items(&self, items: u64, bytes: u64) {
-        self.items.fetch_add(items, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let add = |counter: &AtomicU64, more| {
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        };
+        add(&self.items, items);
+        add(&self.bytes, bytes);
+    }
+
+    /// Bytes it has had.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     fn count_skip(&self, skip: Skip) {
@@ -191,6 +207,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.state.task.lock().take();
         self.stream.remove_reader(&self.state);
     }
 }
@@ -200,7 +217,7 @@ pub trait Walk: Send {
     /// What is read.
     type Item: LogItem;
     /// See [`Cursor::poll_ready`].
-    fn poll_ready(&mut self, now: Instant, cx: &Context<'_>) -> Poll<()>;
+    fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()>;
     /// See [`Cursor::read`].
     ///
     /// # Errors
@@ -221,7 +238,7 @@ pub trait Walk: Send {
 
 impl<T: LogItem> Walk for Cursor<T> {
     type Item = T;
-    fn poll_ready(&mut self, _now: Instant, cx: &Context<'_>) -> Poll<()> {
+    fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.poll_ready(cx)
     }
     fn read(
@@ -245,8 +262,8 @@ impl<T: LogItem> Walk for Cursor<T> {
 
 impl<P: Packetizer> Walk for DerivedCursor<P> {
     type Item = P::Item;
-    fn poll_ready(&mut self, now: Instant, cx: &Context<'_>) -> Poll<()> {
-        self.poll_ready(now, cx)
+    fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_ready(clock::now(), cx)
     }
     fn read(
         &mut self,
@@ -278,7 +295,10 @@ pub struct Reader<W: Walk> {
     subscription: Subscription,
     /// Read, not yet handed out by [`next`](Self::next).
     buffered: VecDeque<Read<W::Item>>,
-    ended: Option<CloseReason>,
+    /// How the last read ended: what is known to be read up to the head is not looked at again before it has grown.
+    progress: Progress,
+    /// The waker that this reader's task left with its state.
+    registered: Option<Waker>,
 }
 
 impl<W: Walk> core::fmt::Debug for Reader<W> {
@@ -289,7 +309,8 @@ impl<W: Walk> core::fmt::Debug for Reader<W> {
 
 impl<W: Walk> Reader<W> {
     const fn new(subscription: Subscription, walk: W) -> Self {
-        Self { walk, subscription, buffered: VecDeque::new(), ended: None }
+        let buffered = VecDeque::new();
+        Self { walk, subscription, buffered, progress: Progress::More, registered: None }
     }
 
     /// The right to read that this reader has.
@@ -319,23 +340,24 @@ impl<W: Walk> Reader<W> {
         self.walk.set_tracks(tracks);
     }
 
-    /// Completes when a read may yield something. Does not notice [`ReaderState::end`]; [`ready`](Self::ready) does.
+    /// Completes when a read may yield something, or the reader was ended.
     pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.walk.poll_ready(clock::now(), cx)
+        let Self { walk, subscription, registered, .. } = self;
+        let state = &subscription.state;
+        if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *state.task.lock() = Some(cx.waker().clone());
+            *registered = Some(cx.waker().clone());
+        }
+        // Looked at after the waker was left: whoever ends the reader from now on finds it.
+        if state.close_reason().is_some() {
+            return Poll::Ready(());
+        }
+        walk.poll_ready(cx)
     }
 
     /// Completes when a read may yield something, or the reader was ended. Cancel safe.
     pub async fn ready(&mut self) {
-        let Self { walk, subscription, .. } = self;
-        let ended = subscription.state.ended.cancelled();
-        tokio::pin!(ended);
-        poll_fn(|cx| {
-            if ended.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            walk.poll_ready(clock::now(), cx)
-        })
-        .await;
+        poll_fn(|cx| self.poll_ready(cx)).await;
     }
 
     /// Reads what is there, without waiting, and hands each thing to `each`.
@@ -372,11 +394,16 @@ impl<W: Walk> Reader<W> {
         state.count_items(items, bytes);
         state.lag.store(lag, Ordering::Relaxed);
         state.thinned.store(thinned, Ordering::Relaxed);
-        subscription.stream.count_out(bytes);
-        progress.map_err(|reason| {
-            state.end(reason);
-            StreamError::Closed(reason)
-        })
+        match progress {
+            Ok(progress) => {
+                self.progress = progress;
+                Ok(progress)
+            }
+            Err(reason) => {
+                state.end(reason);
+                Err(StreamError::Closed(reason))
+            }
+        }
     }
 
     /// Waits until there is something, and appends everything that is there to `out`, up to the default
@@ -385,19 +412,23 @@ impl<W: Walk> Reader<W> {
     /// # Errors
     /// [`StreamError::Closed`] when the reader was ended, or is too slow.
     pub async fn next_batch(&mut self, out: &mut Vec<Read<W::Item>>) -> Result<Progress> {
-        out.extend(self.buffered.drain(..));
         let before = out.len();
+        out.extend(self.buffered.drain(..));
         loop {
+            if out.len() == before {
+                self.wait().await;
+            }
             let progress = self.read(Budget::default(), |read| out.push(read))?;
             if out.len() > before || matches!(progress, Progress::Ended(_)) {
                 return Ok(progress);
             }
-            self.wait(progress).await;
         }
     }
 
-    async fn wait(&mut self, progress: Progress) {
-        match progress {
+    /// Waits until there may be more than the last read found.
+    async fn wait(&mut self) {
+        match self.progress {
+            Progress::More | Progress::Ended(_) => {}
             Progress::PacedUntil(at) => tokio::select! {
                 () = tokio::time::sleep_until(at.into()) => {}
                 _ = self.subscription.state.ended() => {}
@@ -415,17 +446,14 @@ impl<W: Walk> Reader<W> {
             if let Some(read) = self.buffered.pop_front() {
                 return Ok(Some(read));
             }
-            if self.ended.is_some() {
+            if matches!(self.progress, Progress::Ended(_)) {
                 return Ok(None);
             }
+            self.wait().await;
             let mut buffered = core::mem::take(&mut self.buffered);
             let progress = self.read(Budget::default(), |read| buffered.push_back(read));
             self.buffered = buffered;
-            match progress? {
-                Progress::Ended(reason) => self.ended = Some(reason),
-                progress if self.buffered.is_empty() => self.wait(progress).await,
-                _ => {}
-            }
+            progress?;
         }
     }
 }

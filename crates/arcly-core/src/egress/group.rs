@@ -13,7 +13,6 @@ use super::worker::{AnyGroup, Control, Message, Worker};
 use crate::close::CloseReason;
 use crate::derived::{DerivedCursor, Packet, Packetizer};
 use crate::log::{Batch, LagPolicy, StartMode};
-use crate::stream::Stream;
 
 /// Bytes of one batch. Small enough that a reader takes it in one write, and that one stream does not hold the
 /// worker for long.
@@ -48,7 +47,6 @@ struct Seat<P: Packetizer<Item = Packet>, W> {
 /// The readers of one stream in one format on one worker.
 pub(super) struct Group<P: Packetizer<Item = Packet>, W> {
     id: usize,
-    stream: Arc<Stream>,
     leader: DerivedCursor<P>,
     batch: Batch<Packet>,
     seats: Vec<Option<Seat<P, W>>>,
@@ -71,7 +69,6 @@ where
         // The group holds the derived log, so that its address names it as long as the group lives.
         let key = (Arc::as_ptr(&derived).addr(), core::any::TypeId::of::<Self>());
         let ticket = outlet.ticket;
-        let stream = Arc::clone(outlet.reader().subscription().stream());
         let inbox = worker.inbox();
         let id = worker.group(key, |id| {
             let raised = Arc::new(AtomicBool::new(false));
@@ -79,7 +76,6 @@ where
                 Signal { inbox: inbox.clone(), group: id, outlet: None, raised: Arc::clone(&raised) };
             Box::new(Self {
                 id,
-                stream,
                 leader: DerivedCursor::new(derived, StartMode::LiveEdge, LagPolicy::PATIENT),
                 batch: Batch::default(),
                 seats: Vec::new(),
@@ -202,14 +198,12 @@ where
     }
 
     fn sweep(&mut self, now: Instant, ended: &mut Vec<u64>) {
-        let mut sent = 0;
         for at in 0..self.seats.len() {
             self.with(at, ended, |outlet, _| {
-                sent += outlet.settle();
+                outlet.settle();
                 if outlet.is_stalled(now) { Outcome::Ended(CloseReason::SlowConsumer) } else { Outcome::Idle }
             });
         }
-        self.stream.count_out(sent);
     }
 
     fn next_paced(&mut self) -> Option<Instant> {

@@ -216,13 +216,12 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         self.stalled_since.is_some_and(|since| now.saturating_duration_since(since) >= STALL)
     }
 
-    /// Adds what went out with batches to the reader's own counts. Returns the bytes.
-    pub(super) fn settle(&mut self) -> u64 {
+    /// Adds what went out with batches to the reader's own counts.
+    pub(super) fn settle(&mut self) {
         let (items, bytes) = core::mem::take(&mut self.batched);
         if items != 0 {
             self.reader.subscription().state().count_items(items, bytes);
         }
-        bytes
     }
 
     pub(super) fn finish(mut self, reason: CloseReason) {
