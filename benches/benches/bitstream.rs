@@ -14,7 +14,7 @@ use arcly_codec::nal::{
     Framing, LengthSize, annex_b, annex_b_to_length_prefixed, length_prefixed, length_prefixed_to_annex_b,
 };
 use arcly_codec::{aac, av1, h264, h265};
-use arcly_testkit::Rng;
+use arcly_testkit::rng::Rng;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 

@@ -31,7 +31,7 @@ fn main() {
     let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
     let report = |case: &str, value: f64, unit: &str, target: Option<f64>| {
         let (unit, goal) = (unit.to_owned(), Goal { target, ..Goal::NONE });
-        println!("counts/{case}: {value} {unit}");
+        eprintln!("counts/{case}: {value} {unit}");
         bench.report(&Row { case: case.to_owned(), value, unit, goal, more_is_better: false });
     };
     if bench.wants("publish") {
@@ -73,7 +73,7 @@ async fn publishing(readers: usize) -> f64 {
         let before = allocations();
         stream.publish(frame);
         for reader in &mut subscribers {
-            reader.read(Budget::UNLIMITED, |read| drop(read)).expect("nobody ends the reader");
+            reader.read(Budget::UNLIMITED, drop).expect("nobody ends the reader");
         }
         spent += allocations() - before;
     }

@@ -37,7 +37,8 @@ fn main() {
         subscribers.extend(to_subscribers(&mut bench, readers, goal));
         workers.extend(to_worker(&mut bench, readers, goal));
     }
-    for (case, values) in [("subscribers, 10000 over 100", subscribers), ("worker, 10000 over 100", workers)] {
+    for (case, values) in [("subscribers, 10000 over 100", subscribers), ("worker, 10000 over 100", workers)]
+    {
         if let [few, _, many] = values[..] {
             let (value, goal) = (many / few, Goal::target(GROWTH));
             let row = Row { case: case.to_owned(), value, unit: "x".to_owned(), goal, more_is_better: false };

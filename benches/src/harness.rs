@@ -116,8 +116,8 @@ impl Bench {
             .nresamples(1_001)
             .warm_up_time(Duration::from_millis(warm_up))
             .measurement_time(Duration::from_millis(measurement));
-        let report = std::env::var_os("ARCLY_BENCH_DIR")
-            .map(|dir| PathBuf::from(dir).join(format!("{subject}.json")));
+        let report =
+            std::env::var_os("ARCLY_BENCH_DIR").map(|dir| PathBuf::from(dir).join(format!("{subject}.json")));
         let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
         Self { subject, criterion, filter, report, quick }
     }
@@ -150,7 +150,13 @@ impl Bench {
     }
 
     /// Measures a case of plain code: no setup, nothing that waits.
-    pub fn plain<R>(&mut self, case: &str, unit: Unit, goal: Goal, mut code: impl FnMut() -> R) -> Option<f64> {
+    pub fn plain<R>(
+        &mut self,
+        case: &str,
+        unit: Unit,
+        goal: Goal,
+        mut code: impl FnMut() -> R,
+    ) -> Option<f64> {
         self.case(case, unit, goal, |iters| {
             let before = cpu_time();
             for _ in 0..iters {

@@ -200,7 +200,7 @@ impl Stream {
             publishers,
             tracks: self.tracks(),
             qos,
-            readers: self.reader_count(),
+            readers,
             waiting: self.state.receiver_count(),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames_in: self.frames_in.load(Ordering::Relaxed),
