@@ -89,7 +89,7 @@ impl Muxer {
     pub fn tracks(&mut self, tracks: &TrackSet, at: Timestamp) -> SmallVec<[Tag; 4]> {
         let timestamp_ms = wrapping_ms(at.to_millis());
         let mut tags = SmallVec::new();
-        tags.push(self.on_meta_data(tracks, timestamp_ms));
+        tags.push(self.on_meta_data(tracks));
         let known = core::mem::take(&mut self.outputs);
         for track in tracks {
             let Some(output) = self.output(track, tracks, &known) else { continue };
@@ -134,14 +134,15 @@ impl Muxer {
         (whole, (nanos > 0).then_some(nanos))
     }
 
-    fn on_meta_data(&self, tracks: &TrackSet, timestamp_ms: u32) -> Tag {
+    fn on_meta_data(&self, tracks: &TrackSet) -> Tag {
         let mut out = Vec::new();
         if self.options.set_data_frame {
             amf0::Value::from("@setDataFrame").encode(&mut out);
         }
         amf0::Value::from("onMetaData").encode(&mut out);
         script::on_meta_data(tracks, self.options.encoder.as_ref()).encode(&mut out);
-        Tag { kind: TagKind::Script, track: None, timestamp_ms, header: SmallVec::new(), payload: out.into() }
+        // At 0 whatever the stream's time: FFmpeg takes later ones for subtitles, and announces a track for them.
+        Tag { kind: TagKind::Script, track: None, timestamp_ms: 0, header: SmallVec::new(), payload: out.into() }
     }
 
     fn output(&self, track: &Track, tracks: &TrackSet, known: &[Output]) -> Option<Output> {

@@ -583,7 +583,7 @@ fn on_meta_data_describes_the_first_tracks_and_keeps_the_rest() {
     let options =
         MuxerOptions { set_data_frame: true, encoder: Some("arcly".into()), ..MuxerOptions::default() };
     let tag = Muxer::new(options).tracks(&tracks, Timestamp::from_millis(9)).swap_remove(0);
-    assert_eq!((tag.kind, tag.track, tag.timestamp_ms), (TagKind::Script, None, 9));
+    assert_eq!((tag.kind, tag.track, tag.timestamp_ms), (TagKind::Script, None, 0));
     let values = amf0::decode_all(&tag.payload).expect("own encoding");
     assert_eq!(values[..2], ["@setDataFrame".into(), "onMetaData".into()]);
     let object = values[2].as_object().expect("an array");
