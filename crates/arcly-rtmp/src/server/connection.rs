@@ -461,6 +461,8 @@ where
             Sink::Own(writer) if alone => {
                 let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
                 self.sink = Sink::Egress { stream, attached, recalled: false };
+                // What waited is the worker's now, who also judges whether the peer takes it.
+                self.note_backlog(clock::now(), true);
             }
             sink => {
                 self.sink = sink;
