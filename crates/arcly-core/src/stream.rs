@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::app::AppSpec;
 use crate::clock;
 use crate::close::CloseReason;
-use crate::contract::observe::EngineEvent;
+use crate::contract::observe::{EngineEvent, SessionTotals};
 use crate::derived::{Derived, DerivedLogs, Packetizer};
 use crate::events::Events;
 use crate::frame::MediaFrame;
@@ -252,7 +252,7 @@ impl Stream {
 
     pub(crate) fn release(&self, id: u64, reason: CloseReason) {
         let mut ingest = self.ingest.lock();
-        let Some(client) = ingest.publishers().next().map(|state| state.client.clone()) else { return };
+        let Some(publisher) = ingest.publishers().next().cloned() else { return };
         ingest.release(id, clock::now());
         let left = ingest.is_vacant();
         if left {
@@ -266,7 +266,16 @@ impl Stream {
         }
         drop(ingest);
         if left {
-            self.events.emit(EngineEvent::StreamUnpublished { key: self.key.clone(), client, reason });
+            self.events.emit(EngineEvent::StreamUnpublished {
+                key: self.key.clone(),
+                client: publisher.client.clone(),
+                reason,
+                totals: SessionTotals {
+                    since: publisher.since,
+                    items: publisher.frames(),
+                    bytes: publisher.bytes(),
+                },
+            });
         }
     }
 
@@ -305,11 +314,13 @@ impl Stream {
         }
         drop(readers);
         if removed {
+            let stats = state.stats();
             self.events.emit(EngineEvent::ReaderLeft {
                 key: self.key.clone(),
                 reader: state.id,
                 client: state.client.clone(),
                 reason: state.close_reason().unwrap_or(CloseReason::PeerClosed),
+                totals: SessionTotals { since: state.since, items: stats.items, bytes: stats.bytes },
             });
         }
     }

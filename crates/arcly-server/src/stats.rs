@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arcly_core::contract::observe::{EngineEvent, Observer};
+use arcly_core::contract::observe::{EngineEvent, Observer, SessionTotals};
 use arcly_core::{CloseReason, Stream};
 use parking_lot::Mutex;
 
@@ -112,19 +112,25 @@ fn log(event: &EngineEvent) {
         EngineEvent::StreamPublished { key, client } => {
             tracing::info!(stream = %key, peer = %client, "publishing")
         }
-        EngineEvent::StreamUnpublished { key, client, reason } => {
-            tracing::info!(stream = %key, peer = %client, %reason, "publisher left");
+        EngineEvent::StreamUnpublished { key, client, reason, totals } => {
+            let (seconds, frames, bytes) = (seconds(totals), totals.items, totals.bytes);
+            tracing::info!(stream = %key, peer = %client, %reason, seconds, frames, bytes, "publisher left");
         }
         EngineEvent::StreamEnded { key, reason } => tracing::info!(stream = %key, %reason, "stream ended"),
         EngineEvent::ReaderJoined { key, reader, client } => {
             tracing::info!(stream = %key, peer = %client, reader, "playing");
         }
-        EngineEvent::ReaderLeft { key, reader, client, reason } => {
-            tracing::info!(stream = %key, peer = %client, reader, %reason, "reader left");
+        EngineEvent::ReaderLeft { key, reader, client, reason, totals } => {
+            let (seconds, items, bytes) = (seconds(totals), totals.items, totals.bytes);
+            tracing::info!(stream = %key, peer = %client, reader, %reason, seconds, items, bytes, "reader left");
         }
         EngineEvent::FramesSkipped { key, reader, skip, .. } => {
             tracing::debug!(stream = %key, reader, items = skip.items, reason = skip.reason.as_str(), "reader skipped");
         }
         _ => {}
     }
+}
+
+fn seconds(totals: &SessionTotals) -> u64 {
+    totals.since.elapsed().unwrap_or_default().as_secs()
 }

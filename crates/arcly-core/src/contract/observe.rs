@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 
@@ -37,6 +38,8 @@ pub enum EngineEvent {
         client: ClientInfo,
         /// Why it left.
         reason: CloseReason,
+        /// What it did.
+        totals: SessionTotals,
     },
     /// A stream is over.
     StreamEnded {
@@ -64,6 +67,8 @@ pub enum EngineEvent {
         client: ClientInfo,
         /// Why it left.
         reason: CloseReason,
+        /// What it had.
+        totals: SessionTotals,
     },
     /// A reader was late and was moved to a keyframe.
     FramesSkipped {
@@ -85,6 +90,17 @@ pub enum EngineEvent {
         /// Why.
         reason: CloseReason,
     },
+}
+
+/// What went through a session that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTotals {
+    /// Since when it was there.
+    pub since: SystemTime,
+    /// Frames published, or items read.
+    pub items: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// Somebody who is told what happens, at once and in place: the call is made by the task that it happens in, so that

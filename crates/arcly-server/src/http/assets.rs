@@ -7,9 +7,9 @@ use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, header};
 
-use super::problem::Problem;
+use super::routes::not_found;
 
 /// A file below `/assets`.
 struct Asset {
@@ -76,7 +76,7 @@ pub(super) fn href(name: &str) -> String {
 pub(super) async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     let wanted = format!("/assets/{path}");
     let Some(asset) = ASSETS.iter().find(|asset| href(asset.name) == wanted) else {
-        return Problem::new(StatusCode::NOT_FOUND, "there is no such asset").into_response();
+        return not_found().into_response();
     };
     let accept =
         headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -36,6 +36,7 @@ pub(super) async fn index(State(server): State<Arc<Server>>, headers: HeaderMap)
         let page = INDEX
             .replace("{STYLE}", &href("style.css"))
             .replace("{SCRIPT}", &href("streams.js"))
+            .replace("{RTMP_PORT}", &rtmp_port(&server).unwrap_or_default())
             .replace("{COUNT}", &count(items.len()))
             .replace("{EMPTY}", if items.is_empty() { "" } else { " hidden" })
             .replace("{STREAMS}", &items.iter().map(list_item).collect::<String>());
@@ -57,15 +58,24 @@ pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
     let (status, state) =
         if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
     let message = if known { String::new() } else { format!("There is no stream {key} at the moment.") };
+    let rtmp = rtmp_port(server);
     let page = PLAYER
         .replace("{STYLE}", &href("style.css"))
         .replace("{LIBRARY}", &href("mpegts.js"))
         .replace("{SCRIPT}", &href("player.js"))
         .replace("{STATE}", state)
+        .replace("{RTMP_PORT}", &rtmp.clone().unwrap_or_default())
+        .replace("{RTMP_HIDDEN}", if rtmp.is_some() { "" } else { " hidden" })
         .replace("{MESSAGE_HIDDEN}", if known { " hidden" } else { "" })
         .replace("{MESSAGE}", &message)
         .replace("{NAME}", key.as_str());
     html(status, page)
+}
+
+/// What follows the host in RTMP addresses; `None` when there is no RTMP.
+fn rtmp_port(server: &Server) -> Option<String> {
+    let port = server.addr("rtmp")?.port();
+    Some(if port == arcly_rtmp::url::RTMP_PORT { String::new() } else { format!(":{port}") })
 }
 
 fn html(status: StatusCode, page: String) -> Response {

@@ -86,7 +86,7 @@ fn is_ending(path: &str, ending: &str) -> bool {
 }
 
 /// The same for everything that is not a name, so that it tells nothing.
-fn not_found() -> Problem {
+pub(super) fn not_found() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "there is nothing of that name; streams are at /app/stream.flv")
 }
 

@@ -8,11 +8,11 @@
 
 mod endpoint;
 mod http_flv;
-mod manager;
 mod rtmp;
 mod run;
+mod supervisor;
 
 pub use endpoint::Endpoint;
-pub use manager::{RelayInfo, RelayState, Relays};
 pub(crate) use run::FileSource;
 pub use run::{copy, pull, push};
+pub use supervisor::{RelayInfo, RelayState, Relays};

@@ -1,5 +1,3 @@
-use std::process::Command;
-
 use arcly_testkit::process::Arcly;
 use serde_json::Value;
 
@@ -142,7 +140,7 @@ fn start_with(config: &str, command: &str) -> (Arcly, tempfile::TempDir) {
     let file = dir.path().join("arcly.toml");
     std::fs::write(&file, config).unwrap();
     let args = [command, "-c", file.to_str().unwrap(), "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-    (Arcly::start(&mut Command::from(arcly(&args))), dir)
+    (Arcly::start(&mut arcly(&args)), dir)
 }
 
 #[test]

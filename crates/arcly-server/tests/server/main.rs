@@ -1,4 +1,5 @@
 //! `arcly` as people and programs meet it: the command line, HTTP, and the way down.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod api;
 mod cli;

@@ -1,1 +1,142 @@
+use std::convert::Infallible;
+use std::sync::Arc;
 
+use arcly_core::contract::auth::Credentials;
+use arcly_core::{AppSpec, ClientInfo, Engine, StreamKey, Takeover};
+use arcly_testkit::media::Source;
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::flv::Writer;
+
+fn request(key: &str) -> PlayRequest {
+    let peer = ([127, 0, 0, 1], 1).into();
+    PlayRequest::new(
+        StreamKey::parse(key).unwrap(),
+        ClientInfo::new("http-flv", peer),
+        Credentials::new("http-flv"),
+    )
+}
+
+fn engine() -> (Arc<Engine>, HttpFlv) {
+    let engine = Engine::builder().app(AppSpec::new("live").takeover(Takeover::Reject)).build();
+    let flv = HttpFlv::new(&engine.context(CancellationToken::new()));
+    (engine, flv)
+}
+
+async fn text(response: Response<FlvBody>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// A stream as a file, made by the derived log itself.
+async fn file(seconds: u32) -> Bytes {
+    let (engine, key) = (Engine::builder().build(), StreamKey::new("live", "source"));
+    let mut publisher = engine.publish(PublishRequest::internal(key.clone(), "test")).await.unwrap();
+    let source = Source::h264_aac();
+    publisher.set_tracks(source.tracks()).unwrap();
+    for frame in source.seconds(seconds) {
+        publisher.publish(frame).unwrap();
+    }
+    let play = PlayRequest::internal(key, "test").start(arcly_core::log::StartMode::Oldest);
+    let mut reader = engine.subscribe(play).await.unwrap().into_derived(0, Packetizer::new);
+    let (mut writer, mut file) = (Writer::new(), Vec::new());
+    let unlimited = arcly_core::log::Budget::UNLIMITED;
+    reader.read(unlimited, |read| writer.write(&read, |bytes| file.extend_from_slice(&bytes))).unwrap();
+    file.into()
+}
+
+fn frames(file: &[u8]) -> Vec<arcly_core::MediaFrame> {
+    let mut reader = Reader::new();
+    reader.push(file).unwrap();
+    std::iter::from_fn(|| reader.poll_event())
+        .filter_map(|event| match event {
+            MediaEvent::Frame(frame) => Some(frame),
+            MediaEvent::Tracks(_) => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_of_any_size_is_published_and_played() {
+    let file = file(3).await;
+    let sent = frames(&file);
+    for size in [7, 1_000, file.len()] {
+        let (engine, flv) = engine();
+        let pieces: Vec<_> = file
+            .chunks(size)
+            .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+            .collect();
+        let body = StreamBody::new(futures_util::stream::iter(pieces));
+        let answer = flv.handle(request("live/cam"), &Method::POST, body).await;
+        assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+        let stream = engine.stream(&StreamKey::new("live", "cam")).unwrap();
+        assert_eq!(stream.info().frames_in, sent.len() as u64);
+
+        let played = flv.handle(request("live/cam"), &Method::GET, Full::<Bytes>::default()).await;
+        assert_eq!(played.headers()[header::CONTENT_TYPE], MEDIA_TYPE);
+        engine.drain();
+        let body = played.into_body().collect().await.unwrap().to_bytes();
+        let got = frames(&body);
+        let tail = &sent[sent.len() - got.len()..];
+        assert!(got.len() > 30 && tail[0].is_keyframe());
+        assert!(
+            got.iter().zip(tail).all(|(got, sent)| got.payload == sent.payload && got.flags == sent.flags)
+        );
+    }
+}
+
+#[tokio::test]
+async fn errors_are_problems_with_a_reason() {
+    let (engine, flv) = engine();
+    let key = StreamKey::new("live", "taken");
+    let _incumbent = engine.publish(PublishRequest::internal(key, "test")).await.unwrap();
+    let good = file(1).await;
+    let cut = good.slice(..good.len() - 10);
+    let cases = [
+        ("live/none", Method::GET, Bytes::new(), 404, "not_found"),
+        ("live/none", Method::HEAD, Bytes::new(), 404, ""),
+        ("live/taken", Method::POST, good, 409, "conflict"),
+        ("live/a", Method::POST, Bytes::from_static(b"GIF89a"), 400, "malformed"),
+        ("live/b", Method::PUT, Bytes::new(), 400, "malformed"),
+        ("live/c", Method::POST, cut, 400, "malformed"),
+        ("live/d", Method::DELETE, Bytes::new(), 405, ""),
+    ];
+    for (key, method, body, status, reason) in cases {
+        let (got, problem) = text(flv.handle(request(key), &method, Full::new(body)).await).await;
+        assert_eq!(got.as_u16(), status, "{method} {key}: {problem}");
+        let expect = if reason.is_empty() { String::new() } else { format!("\"reason\":\"{reason}\"") };
+        assert!(problem.contains(&expect), "{method} {key}: {problem}");
+    }
+    let (_, missing) = text(flv.play(request("live/none")).await).await;
+    assert!(missing.contains("live/none"), "{missing}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_falls_silent_is_given_up() {
+    let (_engine, flv) = engine();
+    let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let (status, problem) = text(flv.handle(request("live/cam"), &Method::POST, silent).await).await;
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert!(problem.contains("timeout(idle)"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_publisher_that_is_sent_away_is_told() {
+    let (engine, flv) = engine();
+    let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let publishing =
+        tokio::spawn(async move { text(flv.handle(request("live/cam"), &Method::POST, silent).await).await });
+    let key = StreamKey::new("live", "cam");
+    while engine.stream(&key).is_none() {
+        tokio::task::yield_now().await;
+    }
+    engine.stream(&key).unwrap().disconnect_publishers(CloseReason::Shutdown);
+    let (status, problem) = publishing.await.unwrap();
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(problem.contains("\"reason\":\"shutdown\""), "{problem}");
+}

@@ -52,7 +52,8 @@ fn variables_take_the_form_of_their_key() {
 
 #[test]
 fn errors_name_the_key_and_the_nearest_name() {
-    let cases: &[(&str, &[(&str, &str)], &[&str])] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
         ("[rtmp]\nlisen = ':1'", &[], &["line 2", "lisen", "did you mean `listen`?", "arcly.toml"]),
         ("[rmtp]\n", &[], &["rmtp", "did you mean `rtmp`?"]),
         ("[rtmp]\nlisten = 'nowhere'", &[], &["line 2", "nowhere", "host:port"]),
