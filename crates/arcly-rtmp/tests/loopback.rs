@@ -1,5 +1,7 @@
 //! Server, client and relay against each other over loopback sockets, each with an engine of its own.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,7 +180,7 @@ async fn a_late_joiner_begins_at_the_keyframe_and_misses_nothing_after() {
     let mut publisher = publisher(&server.engine, source.tracks()).await;
     let sent = source.seconds(4);
     let (before, after) = sent.split_at(sent.len() * 5 / 8);
-    before.iter().for_each(|frame| drop(publisher.publish(frame.clone()).unwrap()));
+    before.iter().for_each(|frame| _ = publisher.publish(frame.clone()).unwrap());
 
     let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
     let client = Client::new(server.url("live/cam")).unwrap();
