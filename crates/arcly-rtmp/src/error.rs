@@ -1,5 +1,8 @@
 //! What ends a session, and what the peer is told about it.
 
+use std::io;
+use std::net::SocketAddr;
+
 use arcly_core::key::NameError;
 use arcly_core::wire::DecodeError;
 use arcly_core::{CloseReason, Phase};
@@ -67,6 +70,53 @@ impl SessionError {
             Self::Rejected(_) => CloseReason::Forbidden,
             Self::Ended => CloseReason::PeerClosed,
         }
+    }
+
+    /// True when the peer, not this side or the network, is at fault.
+    #[must_use]
+    pub fn is_peer_fault(&self) -> bool {
+        self.reason().is_peer_fault()
+    }
+}
+
+/// Why a connection ended: the session's error or the socket's, and whose it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{remote}: {cause}")]
+#[non_exhaustive]
+pub struct PeerError {
+    /// The peer.
+    pub remote: SocketAddr,
+    /// What happened.
+    #[source]
+    pub cause: PeerErrorCause,
+}
+
+/// What ended a connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerErrorCause {
+    /// The session.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The socket.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl PeerError {
+    /// The reason for logs, metrics and replies.
+    #[must_use]
+    pub fn reason(&self) -> CloseReason {
+        match &self.cause {
+            PeerErrorCause::Session(error) => error.reason(),
+            PeerErrorCause::Io(error) => crate::io::close_reason(error, false),
+        }
+    }
+
+    /// True when the peer has only gone.
+    #[must_use]
+    pub fn is_disconnect(&self) -> bool {
+        self.reason() == CloseReason::PeerClosed
     }
 
     /// True when the peer, not this side or the network, is at fault.

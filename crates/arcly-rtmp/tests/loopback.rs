@@ -15,8 +15,13 @@ use arcly_core::{
     PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, Result, StreamError, StreamKey,
     StreamState, Subscriber, Timestamp, Track, TrackId, TrackSet,
 };
-use arcly_rtmp::{Backoff, Client, ClientConfig, RtmpRelay, Server, ServerConfig};
+use arcly_rtmp::wire::{
+    ChunkDecoder, ChunkLimits, ChunkStreamId, Connect, ControlMessage, Message, MessageHeader, MessageType,
+    Request, encode_message,
+};
+use arcly_rtmp::{Backoff, Client, ClientConfig, Peer, RtmpRelay, Server, ServerConfig, ServerEvent};
 use arcly_testkit::media::Source;
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -407,4 +412,182 @@ async fn r01_bytes_that_are_no_rtmp_get_no_answer() {
     let _ = tokio::time::timeout(LIMIT, socket.read_to_end(&mut answer)).await.unwrap();
     assert!(answer.is_empty());
     assert_eq!(server.closed().await, CloseReason::Malformed);
+}
+
+/// A client that speaks for itself, message by message.
+struct Raw {
+    socket: TcpStream,
+    decoder: ChunkDecoder,
+    pending: Vec<u8>,
+    transaction: f64,
+}
+
+impl Raw {
+    async fn connect(address: SocketAddr) -> Self {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(&[&[3][..], &[0; 2 * 1_536]].concat()).await.unwrap();
+        let mut answer = vec![0; 1 + 2 * 1_536];
+        socket.read_exact(&mut answer).await.unwrap();
+        let decoder = ChunkDecoder::new(ChunkLimits::default());
+        let mut raw = Self { socket, decoder, pending: Vec::new(), transaction: 0.0 };
+        let connect = Connect { app: "live".into(), ..Connect::default() };
+        raw.request(0, Request::Connect(Box::new(connect))).await;
+        raw
+    }
+
+    async fn request(&mut self, stream_id: u32, request: Request) {
+        self.transaction += 1.0;
+        self.message(MessageType::CommandAmf0, stream_id, &request.encode(self.transaction).encode()).await;
+    }
+
+    async fn message(&mut self, kind: MessageType, stream_id: u32, body: &[u8]) {
+        let mut out = BytesMut::new();
+        let header = MessageHeader { csid: ChunkStreamId::COMMAND, timestamp: 0, kind, stream_id };
+        encode_message(&mut out, &header, &[body], 128);
+        self.socket.write_all(&out).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Message {
+        loop {
+            let pending = std::mem::take(&mut self.pending);
+            let mut input = &pending[..];
+            let message = self.decoder.decode(&mut input).unwrap();
+            self.pending = input.to_vec();
+            if let Some(message) = message {
+                let control = ControlMessage::decode(message.kind, &message.payload).unwrap();
+                if let Some(ControlMessage::SetChunkSize(size)) = control {
+                    self.decoder.set_chunk_size(size);
+                }
+                return message;
+            }
+            let mut buf = vec![0; 64 << 10];
+            let read =
+                tokio::time::timeout(LIMIT, self.socket.read(&mut buf)).await.expect("an answer in time");
+            let read = read.unwrap();
+            assert_ne!(read, 0, "the server hung up");
+            self.pending = buf[..read].to_vec();
+        }
+    }
+
+    /// The next audio or video message.
+    async fn media(&mut self) -> Message {
+        loop {
+            let message = self.next().await;
+            if message.kind.is_media() {
+                return message;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn several_streams_are_played_and_published_over_one_connection() {
+    let server = Running::start().await;
+    let frame = |name: &str, ms| {
+        let payload = [&[0xFF, 0xFB, 0x90, 0x64][..], name.as_bytes()].concat();
+        MediaFrame::new(TrackId::AUDIO, Timestamp::from_millis(ms), payload.into())
+            .with_flags(FrameFlags::KEYFRAME)
+    };
+    let mut publishers = Vec::new();
+    for name in ["one", "two"] {
+        let request = PublishRequest::internal(StreamKey::new("live", name), "test");
+        let mut publisher = server.engine.publish(request).await.unwrap();
+        let track = Track::new(TrackId::AUDIO, CodecId::Mp3, CodecConfig::None);
+        publisher.set_tracks(TrackSet::new([track])).unwrap();
+        publishers.push((name, publisher));
+    }
+    let mut client = Raw::connect(server.address).await;
+    for _ in 0..3 {
+        client.request(0, Request::CreateStream).await;
+    }
+    let play = |name: &str| Request::Play { name: name.into(), start: -2.0 };
+    client.request(1, play("one")).await;
+    publishers[0].1.publish(frame("one", 0)).unwrap();
+    let first = client.media().await;
+    assert_eq!((first.stream_id, first.payload.ends_with(b"one")), (1, true));
+
+    // The second makes both share the socket; each message says whose it is, and none is torn.
+    client.request(2, play("two")).await;
+    publishers[1].1.publish(frame("two", 0)).unwrap();
+    while client.media().await.stream_id != 2 {}
+    let mut seen = [0, 0];
+    for ms in 1..200 {
+        for (name, publisher) in &mut publishers {
+            publisher.publish(frame(name, ms * 10)).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    while seen[0] < 199 || seen[1] < 199 {
+        let message = client.media().await;
+        let at = message.stream_id as usize - 1;
+        assert!(message.payload.ends_with(["one", "two"][at].as_bytes()));
+        seen[at] += usize::from(message.timestamp > 0);
+    }
+
+    // And it publishes a third.
+    client.request(3, Request::Publish { name: "three".into(), kind: "live".into() }).await;
+    let body = [&[0x2F, 0xFF, 0xFB, 0x90, 0x64][..], &[0; 20]].concat();
+    for _ in 0..20 {
+        client.message(MessageType::Audio, 3, &body).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(server.engine.stream(&StreamKey::new("live", "three")).unwrap().info().frames_in, 20);
+    drop(client);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_player_stays_for_longer_than_any_setup_or_stall() {
+    let server = Running::start().await;
+    let source = Source::aac();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    let mut frames = source.seconds(60).into_iter();
+    let mut client = Raw::connect(server.address).await;
+    client.request(0, Request::CreateStream).await;
+    client.request(1, Request::Play { name: "cam".into(), start: -2.0 }).await;
+    publisher.publish(frames.next().unwrap()).unwrap();
+    client.media().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(40) {
+        publisher.publish(frames.next().unwrap()).unwrap();
+        client.media().await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert!(server.engine.stream(&key()).unwrap().info().readers == 1);
+}
+
+#[tokio::test]
+async fn a_peer_shows_its_owner_every_request_and_tag() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let owner = tokio::spawn(async move {
+        let (socket, remote) = listener.accept().await.unwrap();
+        let mut peer = Peer::new(socket.into_split(), remote, Arc::default()).unwrap();
+        let mut tags = 0;
+        while let Some(event) = peer.next().await.unwrap() {
+            match event {
+                ServerEvent::PublishRequest { stream, target } => {
+                    assert_eq!(target.key, key());
+                    peer.accept_publish(stream);
+                }
+                ServerEvent::Tag { .. } => tags += 1,
+                ServerEvent::Stopped { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        tags
+    });
+    let engine = Engine::builder().build();
+    let source = Source::aac();
+    let mut publisher = publisher(&engine, source.tracks()).await;
+    let url = format!("rtmp://{address}/live/cam");
+    let stop = CancellationToken::new();
+    let relay = tokio::spawn(RtmpRelay::new(Arc::clone(&engine) as _, url).unwrap().run(key(), stop.clone()));
+    let logged = feed(&mut publisher, &source.seconds(1)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop.cancel();
+    relay.await.unwrap().unwrap();
+    let tags = tokio::time::timeout(LIMIT, owner).await.unwrap().unwrap();
+    assert!(tags >= logged / 2, "{tags} of {logged}, after the headers");
 }

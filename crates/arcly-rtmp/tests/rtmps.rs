@@ -8,8 +8,8 @@ use std::time::Duration;
 use arcly_core::contract::observe::{EngineEvent, EventItem, EventReceiver};
 use arcly_core::log::{LagPolicy, Read};
 use arcly_core::{
-    AppSpec, CloseReason, Engine, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, StreamError,
-    StreamKey,
+    AppSpec, CloseReason, Engine, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest,
+    StreamError, StreamKey,
 };
 use arcly_rtmp::{Client, ClientConfig, RtmpRelay, Server, ServerConfig};
 use arcly_testkit::media::Source;
@@ -68,7 +68,8 @@ async fn a_stream_goes_up_and_down_through_tls() {
     publisher.set_tracks(source.tracks()).unwrap();
     let relay = RtmpRelay::new(Arc::clone(&from) as _, &url).unwrap().with_config(config.clone());
     tokio::spawn(relay.run(key.clone(), CancellationToken::new()));
-    let (client, engine, pulled) = (Client::new(&url).unwrap().with_config(config), Arc::clone(&to), key.clone());
+    let (client, engine, pulled) =
+        (Client::new(&url).unwrap().with_config(config), Arc::clone(&to), key.clone());
     tokio::spawn(async move { client.pull(engine, pulled, CancellationToken::new()).await });
     let request = PlayRequest::internal(key, "test").lag(LagPolicy::PATIENT).wait(LIMIT);
     let mut reader = to.subscribe(request).await.unwrap().into_frames();

@@ -460,6 +460,8 @@ where
         match core::mem::replace(&mut self.sink, Sink::Gone) {
             Sink::Own(writer) if alone => {
                 let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
+                // What waited is the worker's now, and so is the time that it waits.
+                self.note_backlog(clock::now(), true);
                 self.sink = Sink::Egress { stream, attached, recalled: false };
                 // What waited is the worker's now, who also judges whether the peer takes it.
                 self.note_backlog(clock::now(), true);

@@ -200,6 +200,14 @@ impl ServerSession {
         self.link.received()
     }
 
+    /// What is to be sent, if anything, without taking events: for owners that put media right behind it.
+    pub fn take_transmit(&mut self) -> Option<bytes::Bytes> {
+        match self.link.transmit::<ServerEvent>() {
+            Some(Output::Transmit(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     /// True as long as nothing has been accepted on this connection, which is what anonymous clients are limited by.
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
