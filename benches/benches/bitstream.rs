@@ -9,11 +9,13 @@
 //! **Decision rule.** The scan at least 12 GB/s, or nine tenths of `memmem` on the same bytes where the machine does
 //! not reach that; Annex B to canonical at least half of a copy; H.264 access units parsed at 2 µs each.
 
-use arcly_benches::{Bench, Goal, Unit};
+use arcly_benches::{Bench, Goal, Media, Unit};
 use arcly_codec::nal::{
     Framing, LengthSize, annex_b, annex_b_to_length_prefixed, length_prefixed, length_prefixed_to_annex_b,
 };
 use arcly_codec::{aac, av1, h264, h265};
+use arcly_core::{CodecConfig, TrackId};
+use arcly_testkit::media::Source;
 use arcly_testkit::rng::Rng;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
@@ -87,14 +89,16 @@ fn headers(bench: &mut Bench) {
     });
     bench.plain("AudioSpecificConfig", each, Goal::NONE, || aac::decode_config(&asc).expect("AAC-LC"));
 
-    let pictures = arcly_benches::Source::h264().with_pictures_of(arcly_benches::PICTURE);
-    let config = h264::decode_config(&avc).expect("a real avcC");
+    let media = Media::new(Source::h264());
+    let config = media.tracks().get(TrackId::VIDEO).map(|track| track.config.clone());
+    let Some(CodecConfig::Avc(config)) = config else { panic!("the testkit's video is H.264") };
     let mut parser = h264::Parser::with_config(config).expect("a real avcC");
-    let frames = pictures.seconds(1);
+    let frames = media.second();
     let unit = Unit::NanosPer("access unit", frames.len() as u64);
     bench.plain("H.264 access unit", unit, Goal::target(2_000.0), || {
         for frame in &frames {
-            std::hint::black_box(parser.push(&frame.payload, Framing::Length(LengthSize::Four))).ok();
+            let unit = parser.push(&frame.payload, Framing::Length(LengthSize::Four));
+            assert!(std::hint::black_box(unit).is_ok_and(|unit| unit.has_picture()));
         }
     });
 }

@@ -10,10 +10,11 @@
 //! **Decision rule.** Encoding takes at most twice the time of the copy, taking a file apart at most three times (it is
 //! copied in and handed out), and an audio tag is demultiplexed in 250 ns.
 
-use arcly_benches::{Bench, FlvPacketizer, Goal, PICTURE, Source, Unit};
+use arcly_benches::{Bench, FlvPacketizer, Goal, Media, Unit};
 use arcly_codec::flv::{Demuxer, FileDecoder, FileTag, Limits, put_file_header};
+use arcly_core::MediaEvent;
 use arcly_core::derived::Packetizer;
-use arcly_core::{MediaEvent, MediaFrame};
+use arcly_testkit::media::Source;
 use bytes::BytesMut;
 
 const PIECE: usize = 64 << 10;
@@ -21,9 +22,9 @@ const AUDIO_TAG_TARGET: f64 = 250.0;
 
 fn main() {
     let mut bench = Bench::new("flv");
-    let source = Source::h264_aac().with_pictures_of(PICTURE);
-    let (tracks, frames) = (source.tracks(), source.clone().seconds(1));
-    let file = file(&source);
+    let media = Media::h264_aac();
+    let (tracks, frames) = (media.tracks(), media.clone().second());
+    let file = file(media);
     let payload: usize = frames.iter().map(|frame| frame.payload.len()).sum();
     let unit = Unit::Throughput(payload as u64);
 
@@ -45,18 +46,17 @@ fn main() {
     bench.plain("tags to frames", unit, Goal::NONE.over(copy, "copy"), || demux(&whole));
     bench.plain("file to frames", unit, Goal::NONE.over(copy, "copy"), || demux(&tags(&file)));
 
-    let sound = tags(&self::file(&Source::aac()));
+    let sound = tags(&self::file(Media::new(Source::aac())));
     let unit = Unit::NanosPer("tag", sound.len() as u64);
     bench.plain("audio tag to frame", unit, Goal::target(AUDIO_TAG_TARGET), || demux(&sound));
 }
 
 /// One second of FLV.
-fn file(source: &Source) -> BytesMut {
+fn file(media: Media) -> BytesMut {
     let mut packetizer = FlvPacketizer::default();
-    let headers = packetizer.headers(&source.tracks().into());
+    let headers = packetizer.headers(&media.tracks().into());
     let mut packets = Vec::new();
-    let frames: Vec<MediaFrame> = source.clone().seconds(1);
-    frames.iter().for_each(|frame| packetizer.packetize(frame, &mut packets));
+    media.second().iter().for_each(|frame| packetizer.packetize(frame, &mut packets));
     let mut file = BytesMut::new();
     put_file_header(&mut file, true, true);
     headers.parts.iter().for_each(|(_, bytes)| file.extend_from_slice(bytes));

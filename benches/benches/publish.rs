@@ -6,6 +6,8 @@
 //! **Hypothesis.** The wait set wakes a bounded number of tasks and leaves the others to them; a worker is one
 //! waiter. So the time does not depend on N. `tokio::sync::broadcast` wakes every receiver in `send`.
 //!
+//! **Floor.** One task on another thread woken by a `tokio::sync::Notify`: less than that no design can do.
+//!
 //! **Decision rule.** At most 10 µs at any N, and from 100 to 10 000 readers it grows by no more than half.
 //!
 //! The publisher has its own thread, as a publisher's session usually has, and its CPU time is what counts, system
@@ -21,7 +23,7 @@ use arcly_core::egress::Egress;
 use arcly_core::log::Read;
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 const READERS: [u64; 3] = [100, 1_000, 10_000];
 const TARGET: f64 = 10.0;
@@ -31,9 +33,10 @@ const UNIT: Unit = Unit::MicrosPer("frame", 1);
 fn main() {
     let mut bench = Bench::new("publish");
     let (mut subscribers, mut workers) = (Vec::new(), Vec::new());
+    let floor = one_wake_up(&mut bench);
     for readers in READERS {
-        let floor = to_broadcast(&mut bench, readers);
-        let goal = Goal::target(TARGET).over(floor, "broadcast");
+        let goal = Goal::target(TARGET).over(floor, "one wake-up");
+        to_broadcast(&mut bench, readers);
         subscribers.extend(to_subscribers(&mut bench, readers, goal));
         workers.extend(to_worker(&mut bench, readers, goal));
     }
@@ -71,10 +74,26 @@ fn wait_until(deliveries: &AtomicU64, count: u64) {
     std::thread::sleep(Duration::from_micros(50));
 }
 
-fn to_broadcast(bench: &mut Bench, readers: u64) -> Option<f64> {
+fn one_wake_up(bench: &mut Bench) -> Option<f64> {
+    let runtime = runtime();
+    let deliveries = Arc::new(AtomicU64::new(0));
+    let bell = Arc::new(Notify::new());
+    let (rung, counted) = (Arc::clone(&bell), Arc::clone(&deliveries));
+    runtime.spawn(async move {
+        loop {
+            rung.notified().await;
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    bench.case("one wake-up", UNIT, Goal::NONE, |iters| {
+        frame_by_frame(iters, 1, &deliveries, || bell.notify_one())
+    })
+}
+
+fn to_broadcast(bench: &mut Bench, readers: u64) {
     let case = format!("broadcast, {readers}");
     if !bench.wants(&case) {
-        return None;
+        return;
     }
     let runtime = runtime();
     let deliveries = Arc::new(AtomicU64::new(0));
@@ -92,7 +111,7 @@ fn to_broadcast(bench: &mut Bench, readers: u64) -> Option<f64> {
         frame_by_frame(iters, readers, &deliveries, || {
             assert!(sender.send(Arc::new(stream.next_frame())).is_ok(), "there are receivers");
         })
-    })
+    });
 }
 
 fn to_subscribers(bench: &mut Bench, readers: u64, goal: Goal) -> Option<f64> {

@@ -10,7 +10,7 @@
 //!
 //! What is encoded is a second of 4 Mbit/s H.264 and AAC; what is decoded comes in pieces of 64 KiB, as from a socket.
 
-use arcly_benches::{Bench, FlvPacketizer, Goal, PICTURE, Source, Unit};
+use arcly_benches::{Bench, FlvPacketizer, Goal, Media, Unit};
 use arcly_codec::amf0::{self, Object, Value};
 use arcly_core::TrackId;
 use arcly_core::derived::Packetizer;
@@ -52,11 +52,11 @@ fn main() {
 
 /// The messages of one second.
 fn messages() -> Vec<(MessageHeader, Bytes)> {
-    let source = Source::h264_aac().with_pictures_of(PICTURE);
+    let media = Media::h264_aac();
     let mut packetizer = FlvPacketizer::default();
-    packetizer.headers(&source.tracks().into());
+    packetizer.headers(&media.tracks().into());
     let mut packets = Vec::new();
-    source.seconds(1).iter().for_each(|frame| packetizer.packetize(frame, &mut packets));
+    media.second().iter().for_each(|frame| packetizer.packetize(frame, &mut packets));
     let message = |packet: arcly_core::derived::Packet| {
         let video = packet.track == TrackId::VIDEO;
         let header = MessageHeader {

@@ -10,4 +10,4 @@ mod stream;
 
 pub use cpu::{Stopwatch, cpu_time};
 pub use harness::{Bench, Goal, Row, Unit};
-pub use stream::{FlvPacketizer, PICTURE, Published, Sink, Source, sink, wait_until};
+pub use stream::{FlvPacketizer, Media, PICTURE, Published, Sink, sink, wait_until};

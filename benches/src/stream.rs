@@ -5,17 +5,88 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arcly_codec::flv::{self, Muxer, MuxerOptions};
+use arcly_codec::nal::{LengthSize, escape, length_prefixed};
 use arcly_core::derived::{Headers, Packet, Packetizer};
 use arcly_core::{
     Engine, MediaFrame, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, StreamKey,
-    Subscription, Timestamp, TrackSet,
+    Subscription, Timestamp, TrackId, TrackSet,
 };
-pub use arcly_testkit::media::Source;
-use bytes::BytesMut;
+use arcly_testkit::media::{GOP_PICTURES, Source};
+use arcly_testkit::rng::Rng;
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
 /// Bytes of a picture: 25 of them a second are 4 Mbit/s.
 pub const PICTURE: usize = 20_000;
+
+/// The testkit's endless stream, every picture's slice made [`PICTURE`] bytes long with what entropy-coded data looks
+/// like to everybody but a decoder.
+#[derive(Clone, Debug)]
+pub struct Media {
+    source: Source,
+    pictures: Vec<Bytes>,
+    next_picture: usize,
+}
+
+impl Media {
+    /// H.264 and, if wanted, AAC.
+    #[must_use]
+    pub fn new(source: Source) -> Self {
+        let pictures = Source::h264().take(usize::try_from(GOP_PICTURES).unwrap_or_default());
+        let mut rng = Rng::new(1);
+        let pictures = pictures.map(|picture| lengthened(&picture.payload, &mut rng)).collect();
+        Self { source, pictures, next_picture: 0 }
+    }
+
+    /// 4 Mbit/s of H.264, and AAC.
+    #[must_use]
+    pub fn h264_aac() -> Self {
+        Self::new(Source::h264_aac())
+    }
+
+    /// What is in the stream.
+    #[must_use]
+    pub fn tracks(&self) -> TrackSet {
+        self.source.tracks()
+    }
+
+    /// The first second.
+    #[must_use]
+    pub fn second(self) -> Vec<MediaFrame> {
+        self.take_while(|frame| frame.dts < Timestamp::from_millis(1_000)).collect()
+    }
+}
+
+impl Iterator for Media {
+    type Item = MediaFrame;
+
+    fn next(&mut self) -> Option<MediaFrame> {
+        let mut frame = self.source.next()?;
+        if frame.track == TrackId::VIDEO {
+            let picture = self.pictures.get(self.next_picture % self.pictures.len());
+            frame.payload = picture.cloned().unwrap_or_default();
+            self.next_picture += 1;
+        }
+        Some(frame)
+    }
+}
+
+/// An access unit whose last NAL unit, a slice, goes on with noise.
+fn lengthened(access_unit: &[u8], rng: &mut Rng) -> Bytes {
+    let units: Vec<&[u8]> =
+        length_prefixed(access_unit, LengthSize::Four).map(|unit| unit.expect("our own lengths")).collect();
+    let mut out = BytesMut::new();
+    let mut put = |unit: &[u8]| {
+        out.put_u32(u32::try_from(unit.len()).unwrap_or_default());
+        out.put_slice(unit);
+    };
+    if let Some((slice, others)) = units.split_last() {
+        others.iter().for_each(|unit| put(unit));
+        let noise = escape(&rng.bytes(PICTURE.saturating_sub(slice.len())));
+        put(&[slice, &noise[..], &[0x80]].concat());
+    }
+    out.freeze()
+}
 
 /// A stream that is being published: 4 Mbit/s H.264 at 25 fps, a keyframe a second, and 48 kHz AAC.
 #[derive(Debug)]
@@ -23,7 +94,7 @@ pub struct Published {
     /// Where it lives.
     pub engine: Arc<Engine>,
     publisher: Publisher,
-    source: Source,
+    media: Media,
 }
 
 impl Published {
@@ -35,9 +106,9 @@ impl Published {
         let engine = Engine::builder().build();
         let request = PublishRequest::internal(Self::key(), "bench");
         let mut publisher = engine.publish(request).await.expect("the engine takes every publisher");
-        let source = Source::h264_aac().with_pictures_of(PICTURE);
-        publisher.set_tracks(source.tracks()).expect("nobody revokes the publisher");
-        let mut stream = Self { engine, publisher, source };
+        let media = Media::h264_aac();
+        publisher.set_tracks(media.tracks()).expect("nobody revokes the publisher");
+        let mut stream = Self { engine, publisher, media };
         stream.run_for(2);
         stream
     }
@@ -48,7 +119,7 @@ impl Published {
         loop {
             let frame = self.next_frame();
             let end = *end.get_or_insert(Timestamp::from_millis(frame.dts.to_millis() + seconds * 1_000));
-            let done = frame.dts >= end && frame.is_keyframe() && frame.track == arcly_core::TrackId::VIDEO;
+            let done = frame.dts >= end && frame.is_keyframe() && frame.track == TrackId::VIDEO;
             self.publish(frame);
             if done {
                 return;
@@ -65,7 +136,7 @@ impl Published {
     /// # Panics
     /// Never: the source is endless.
     pub fn next_frame(&mut self) -> MediaFrame {
-        self.source.next().expect("an endless source")
+        self.media.next().expect("an endless source")
     }
 
     /// Publishes a frame.

@@ -23,7 +23,7 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// Tasks that a publisher wakes itself; `log/wake.rs` has the reason.
-const MAX_WAKES: usize = 16;
+const MAX_WAKES: usize = 4;
 /// Allocations per published frame.
 const MAX_ALLOCATIONS: u64 = 2;
 

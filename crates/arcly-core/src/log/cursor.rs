@@ -329,11 +329,7 @@ impl<T: LogItem> Cursor<T> {
         if !self.begin() {
             return Ok(self.log.closed().map_or(Progress::CaughtUp, Progress::Ended));
         }
-        let (mut items, mut bytes, mut first) = (0, 0usize, None);
-        if let Some(skip) = self.lateness().and_then(|reason| self.skip(reason)) {
-            self.count_skip(now)?;
-            each(Read::Skipped(skip));
-        }
+        let (mut items, mut bytes, mut first, mut checked) = (0, 0usize, None, false);
         while items < budget.items && bytes < budget.bytes {
             let entry = match self.current() {
                 Ok(Some(entry)) => entry,
@@ -344,6 +340,13 @@ impl<T: LogItem> Cursor<T> {
                     continue;
                 }
             };
+            if !core::mem::replace(&mut checked, true)
+                && let Some(skip) = self.lateness(&entry).and_then(|reason| self.skip(reason))
+            {
+                self.count_skip(now)?;
+                each(Read::Skipped(skip));
+                continue;
+            }
             if let Some(until) = self.paced(now, entry.dts()) {
                 return Ok(Progress::PacedUntil(until));
             }
@@ -409,9 +412,8 @@ impl<T: LogItem> Cursor<T> {
         }
     }
 
-    /// Whether the reader is late, and whether it should leave out disposable frames.
-    fn lateness(&mut self) -> Option<SkipReason> {
-        let entry = self.log.get(self.next?)?;
+    /// Whether a reader that is at `entry` is late, and whether it should leave out disposable frames.
+    fn lateness(&mut self, entry: &LogRef<T>) -> Option<SkipReason> {
         let bytes = self.log.bytes.load(Ordering::Relaxed).saturating_sub(entry.offset());
         let time = Timestamp(self.log.head_dts.load(Ordering::Relaxed)) - entry.dts();
         let percent = u64::from(self.lag.drop_disposable_percent);

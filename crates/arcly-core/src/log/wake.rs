@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 
 use super::sync::{AtomicBool, AtomicUsize, Lock, Ordering, fence};
 
-/// Tasks that the notifier wakes itself.
-pub(crate) const FIRST: usize = 16;
+/// Tasks that the notifier wakes itself. Each costs it a place in the queue of another thread, and the lock of that
+/// queue; with [`EACH`] it is three rounds to a thousand tasks.
+pub(crate) const FIRST: usize = 4;
 /// Tasks that each woken task wakes in turn.
 pub(crate) const EACH: usize = 8;
 
@@ -39,7 +40,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn take_due(&mut self, limit: usize) -> SmallVec<[Waker; FIRST]> {
+    fn take_due(&mut self, limit: usize) -> SmallVec<[Waker; EACH]> {
         let mut wakers = SmallVec::new();
         while wakers.len() < limit {
             let Some(at) = self.due.pop() else { break };
