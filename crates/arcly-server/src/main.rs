@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use arcly_server::cli::{CheckArgs, Cli, Command, ProbeArgs, RelayArgs, ServeArgs};
 use arcly_server::config::{ConfigError, LogConfig, Overrides};
 use arcly_server::relay::{self, Endpoint};
-use arcly_server::{Config, Server, log, probe};
+use arcly_server::{Config, Server, log, probe, stats};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -62,11 +62,19 @@ async fn run(command: Command) -> Result<(), Failure> {
 async fn serve(args: &ServeArgs, demo: bool) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref(), std::env::vars(), &args.overrides())?;
     log::init(&config.log)?;
+    stats::watch_panics();
     let server = Server::start(config, demo)?;
     for listener in server.listeners() {
         eprintln!("listening protocol={} addr={}", listener.protocol, listener.addr);
     }
     eprintln!("ready");
+    if let Some(addr) = server.addr("http").filter(|_| demo) {
+        tracing::info!(
+            "the test stream plays at http://localhost:{}/{}",
+            addr.port(),
+            arcly_server::demo::key()
+        );
+    }
     stop_signal().await;
     tracing::info!("going down; a second signal ends at once");
     tokio::select! {

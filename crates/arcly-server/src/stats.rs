@@ -8,6 +8,24 @@ use arcly_core::contract::observe::{EngineEvent, Observer, SessionTotals};
 use arcly_core::{CloseReason, Stream};
 use parking_lot::Mutex;
 
+/// Panics of this process, wherever they were caught.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts panics from now on, and logs each as an error.
+pub fn watch_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(%info, %backtrace, "a task panicked; this is a bug");
+    }));
+}
+
+/// Panics since [`watch_panics`].
+#[must_use]
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
 /// Media that went in and out of all streams, also of those that are gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -33,7 +51,6 @@ pub struct Stats {
     skipped: Mutex<BTreeMap<[String; 1], u64>>,
     /// Keyed by the stream's address, which stays its own while the stream is held.
     totals: Mutex<(Totals, HashMap<usize, Counted>)>,
-    panics: AtomicU64,
 }
 
 impl Stats {
@@ -50,16 +67,6 @@ impl Stats {
     /// Frames that slow readers missed, by reason.
     pub fn skipped(&self) -> BTreeMap<[String; 1], u64> {
         self.skipped.lock().clone()
-    }
-
-    /// Counts a panic.
-    pub fn count_panic(&self) {
-        self.panics.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Panics so far.
-    pub fn panics(&self) -> u64 {
-        self.panics.load(Ordering::Relaxed)
     }
 
     /// Media of all streams, given those that are there. Called at least while each stream is there, it misses

@@ -142,7 +142,13 @@ impl Muxer {
         amf0::Value::from("onMetaData").encode(&mut out);
         script::on_meta_data(tracks, self.options.encoder.as_ref()).encode(&mut out);
         // At 0 whatever the stream's time: FFmpeg takes later ones for subtitles, and announces a track for them.
-        Tag { kind: TagKind::Script, track: None, timestamp_ms: 0, header: SmallVec::new(), payload: out.into() }
+        Tag {
+            kind: TagKind::Script,
+            track: None,
+            timestamp_ms: 0,
+            header: SmallVec::new(),
+            payload: out.into(),
+        }
     }
 
     fn output(&self, track: &Track, tracks: &TrackSet, known: &[Output]) -> Option<Output> {

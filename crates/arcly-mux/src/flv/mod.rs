@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Video File Format v10.1 | annex E.2, E.3 | [`Writer`], [`Reader`] |
 //! | Enhanced RTMP v2 | | through [`arcly_codec::flv`] |
-//! | "HTTP-FLV", as SRS and nginx-http-flv-module do it | | [`http`](self::http), feature `http` |
+//! | "HTTP-FLV", as SRS and nginx-http-flv-module do it | | module `http`, feature `http` |
 //!
 //! ```text
 //!   stream ──► Packetizer ──► derived log ──► Writer ──► one reader's bytes     tags are made once, and shared

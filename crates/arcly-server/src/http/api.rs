@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -14,6 +14,9 @@ use super::problem::Problem;
 use super::{openapi, readers, relays, streams};
 use crate::log::Rfc3339;
 use crate::server::Server;
+
+/// Bytes of a request's body.
+const MAX_BODY: usize = 1 << 20;
 
 /// Everything below `/api`.
 pub(crate) fn router() -> Router<Arc<Server>> {
@@ -36,6 +39,7 @@ pub(crate) fn router() -> Router<Arc<Server>> {
                 "this resource has no such method; see /api/v1/openapi.json",
             )
         })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 async fn info(State(server): State<Arc<Server>>) -> Json<Value> {

@@ -76,10 +76,7 @@ impl Shared {
         let connection = Connection::new(peer);
         let served =
             AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind().await;
-        let reason = served.unwrap_or_else(|_| {
-            self.server.stats().count_panic();
-            CloseReason::Internal
-        });
+        let reason = served.unwrap_or(CloseReason::Internal);
         let protocol = if self.tls.is_some() { "https" } else { "http" };
         self.server.stats().count_closed(protocol, reason);
         tracing::debug!(proto = protocol, peer = %connection.peer, %reason, "connection closed");
@@ -112,6 +109,12 @@ impl Shared {
                     }
                 }
             }
+        };
+        let ended = async {
+            let reason = ended.await;
+            // A connection that was upgraded goes on without the HTTP library.
+            connection.all_answered().await;
+            reason
         };
         tokio::select! {
             reason = ended => connection.reason().unwrap_or(reason),
@@ -160,10 +163,7 @@ impl Shared {
         let mut response = match AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
-            Err(_) => {
-                self.server.stats().count_panic();
-                routes::internal_error()
-            }
+            Err(_) => routes::internal_error(),
         };
         routes::finish_headers(response.headers_mut());
         if wants_upgrade && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {

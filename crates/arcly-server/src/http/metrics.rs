@@ -24,6 +24,7 @@ use prometheus_client::registry::Registry;
 
 use crate::process;
 use crate::server::Server;
+use crate::stats::panics;
 
 /// Content type of Prometheus text.
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -181,7 +182,7 @@ impl Server {
             &stats.skipped(),
         )?;
         families.gauge("arcly_http_connections", "Open HTTP connections", self.http_connections())?;
-        families.counter("arcly_panics", "Tasks that panicked; always a bug", stats.panics())
+        families.counter("arcly_panics", "Tasks that panicked; always a bug", panics())
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
@@ -33,7 +34,14 @@ pub(super) async fn one(State(server): State<Arc<Server>>, Path(id): Path<String
     found.map_or_else(|| no_relay().into_response(), |relay| Json(describe(&relay)).into_response())
 }
 
-pub(super) async fn start(State(server): State<Arc<Server>>, body: Bytes) -> Response {
+pub(super) async fn start(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
+    };
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {

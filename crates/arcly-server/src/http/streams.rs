@@ -7,27 +7,30 @@ use arcly_core::publisher::PublisherState;
 use arcly_core::qos::TrackQos;
 use arcly_core::{CloseReason, StreamInfo, StreamKey, Track, TrackKind};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
 use super::api::{done, time};
 use super::problem::Problem;
 use crate::server::Server;
 
+/// What comes before a stream's name.
+const PREFIX: &str = "/api/v1/streams/";
+
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
     let items: Vec<Value> = server.engine().infos().iter().map(describe).collect();
     Json(json!({ "items": items }))
 }
 
-pub(super) async fn one(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
-    find(&server, &path)
+pub(super) async fn one(State(server): State<Arc<Server>>, OriginalUri(uri): OriginalUri) -> Response {
+    find(&server, &uri)
         .map_or_else(|problem| problem.into_response(), |info| Json(describe(&info)).into_response())
 }
 
-pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(path): Path<String>) -> Response {
-    match find(&server, &path) {
+pub(super) async fn disconnect(State(server): State<Arc<Server>>, OriginalUri(uri): OriginalUri) -> Response {
+    match find(&server, &uri) {
         Ok(info) if info.publishers.is_empty() => {
             Problem::new(StatusCode::CONFLICT, format!("nobody publishes `{}` at the moment", info.key))
                 .into_response()
@@ -40,7 +43,9 @@ pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(path): Pa
     }
 }
 
-fn find(server: &Server, path: &str) -> Result<StreamInfo, Problem> {
+/// The name stands in the path as it is, for names need no escapes: what is escaped is no name here either.
+fn find(server: &Server, uri: &Uri) -> Result<StreamInfo, Problem> {
+    let path = uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let key = StreamKey::parse(path)
         .map_err(|error| Problem::new(StatusCode::NOT_FOUND, format!("not the name of a stream: {error}")))?;
     server.engine().stream(&key).map(|stream| stream.info()).ok_or_else(|| Problem::no_stream(&key))

@@ -288,4 +288,7 @@ fn only_names_are_names() {
         }
     }
     assert_eq!(bodies.len(), 1, "the answers differ: {bodies:?}");
+    for path in ["/api/v1/streams/live%2Fa", "/api/v1/streams/live//a", "/api/v1/streams/live/a/"] {
+        assert_eq!(get(http, path, "GET", "").status, 404, "{path}");
+    }
 }

@@ -30,6 +30,24 @@ fn a_signal_ends_readers_and_the_process_in_order() {
 }
 
 #[test]
+fn websockets_are_closed_in_order() {
+    let mut arcly = start_demo();
+    let http = arcly.addr("http");
+    let mut socket = TcpStream::connect(http).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    write!(socket, "GET /live/demo.flv HTTP/1.1\r\nHost: {http}\r\n{fields}\r\n").unwrap();
+    socket.read_exact(&mut [0; 1_000]).unwrap();
+    arcly.process().signal("TERM");
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).unwrap();
+    // A close frame: going away, because of the shutdown.
+    assert!(rest.ends_with(b"\x88\x0a\x03\xe9shutdown"), "{}", rest[rest.len() - 20..].escape_ascii());
+    let status = arcly.process().wait_for(PATIENCE).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut arcly = start_demo();
     let http = arcly.addr("http");

@@ -68,7 +68,8 @@ impl HttpFlv {
     {
         match *method {
             Method::GET => self.play(play).await,
-            Method::HEAD => self.play(play).await.map(|_| FlvBody::empty()),
+            // Whether it is there now; whoever wants to wait asks for the stream.
+            Method::HEAD => self.play(play.wait(Duration::ZERO)).await.map(|_| FlvBody::empty()),
             Method::POST | Method::PUT => {
                 let PlayRequest { key, client, credentials, .. } = play;
                 let mut request = PublishRequest::internal(key, client.protocol);

@@ -25,6 +25,7 @@ use arcly_core::{CloseReason, Phase};
 use bytes::{Buf as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -48,6 +49,7 @@ pub(crate) struct Connection {
     reason: OnceLock<CloseReason>,
     kill: CancellationToken,
     work: Mutex<Work>,
+    answered: Notify,
 }
 
 /// Requests being answered.
@@ -67,6 +69,7 @@ impl Connection {
             reason: OnceLock::new(),
             kill: CancellationToken::new(),
             work: Mutex::new(Work { requests: 0, idle_since: accepted }),
+            answered: Notify::new(),
         })
     }
 
@@ -85,6 +88,17 @@ impl Connection {
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let work = self.work.lock();
         (work.requests == 0).then_some(work.idle_since)
+    }
+
+    /// Completes when no request is being answered.
+    pub(super) async fn all_answered(&self) {
+        loop {
+            let answered = self.answered.notified();
+            if self.idle_since().is_some() {
+                return;
+            }
+            answered.await;
+        }
     }
 
     /// Notes why the connection ends; the first reason stands.
@@ -118,6 +132,8 @@ impl Drop for Busy {
         let mut work = self.0.work.lock();
         work.requests -= 1;
         work.idle_since = Instant::now();
+        drop(work);
+        self.0.answered.notify_waiters();
     }
 }
 
