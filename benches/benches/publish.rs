@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcly_benches::{Bench, FlvPacketizer, Goal, Published, Row, Stopwatch, Unit, sink};
 use arcly_core::MediaFrame;
@@ -26,6 +26,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, broadcast};
 
 const READERS: [u64; 3] = [100, 1_000, 10_000];
+/// Long enough for the readers' thread to fall asleep again.
+const PAUSE: Duration = Duration::from_micros(200);
 const TARGET: f64 = 10.0;
 const GROWTH: f64 = 1.5;
 const UNIT: Unit = Unit::MicrosPer("frame", 1);
@@ -66,12 +68,16 @@ fn frame_by_frame(iters: u64, readers: u64, deliveries: &AtomicU64, mut publish:
     watch.total()
 }
 
-/// Sleeps until that many deliveries were counted, and the last reader waits again.
+/// Waits until that many deliveries were counted, and the last reader waits again. Without sleep: a thread that has
+/// slept finds its caches cold, the longer the colder, and that would look like a cost of many readers.
 fn wait_until(deliveries: &AtomicU64, count: u64) {
     while deliveries.load(Ordering::Relaxed) < count {
-        std::thread::sleep(Duration::from_micros(50));
+        std::thread::yield_now();
     }
-    std::thread::sleep(Duration::from_micros(50));
+    let pause = Instant::now();
+    while pause.elapsed() < PAUSE {
+        std::thread::yield_now();
+    }
 }
 
 fn one_wake_up(bench: &mut Bench) -> Option<f64> {
