@@ -7,8 +7,8 @@
 //! to the next touches no payload at all; a sequence header is a few hundred bits.
 //!
 //! **Decision rule.** The scan at least 12 GB/s, or nine tenths of `memmem` on the same bytes where the machine does
-//! not reach that; between Annex B and canonical at least a third of
-//! the rate of a copy, as the scan is a pass of its own; H.264 access units parsed at 2 µs each.
+//! not reach that; between Annex B and canonical at least a third of the rate of a copy, as the scan is a pass of its
+//! own; H.264 access units parsed at 2 µs each.
 
 use arcly_benches::{Bench, Goal, Media, Unit};
 use arcly_codec::nal::{
