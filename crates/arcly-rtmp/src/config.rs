@@ -146,6 +146,8 @@ pub struct Timeouts {
     pub player_idle: Duration,
     /// The peer takes nothing from its socket.
     pub write_stall: Duration,
+    /// The same of one that only publishes: it is sent so little that it has not read for long before its socket is full.
+    pub publisher_stall: Duration,
 }
 
 impl Default for Timeouts {
@@ -155,6 +157,7 @@ impl Default for Timeouts {
             publisher_idle: Duration::from_secs(10),
             player_idle: Duration::from_secs(60),
             write_stall: Duration::from_secs(15),
+            publisher_stall: Duration::from_secs(5),
         }
     }
 }

@@ -52,6 +52,30 @@ pub(crate) fn tune(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
+/// What the operating system holds for a publisher, who is sent next to nothing: little, so that one that does not read
+/// is noticed (R42). The system's own minimum is larger, 4.5 KiB on Linux.
+pub(crate) const PUBLISHER_SEND_BUFFER: usize = 1;
+/// What it holds for one that plays too.
+pub(crate) const PLAYER_SEND_BUFFER: usize = 256 << 10;
+
+/// A writing half whose socket can be told how much to hold.
+pub(crate) trait SendBuffer {
+    /// Holds about so many bytes; best effort.
+    fn set_send_buffer(&self, bytes: usize) {
+        let _ = bytes;
+    }
+}
+
+impl SendBuffer for tokio::net::tcp::OwnedWriteHalf {
+    fn set_send_buffer(&self, bytes: usize) {
+        let _ = SockRef::from(AsRef::<TcpStream>::as_ref(self)).set_send_buffer_size(bytes);
+    }
+}
+
+// The socket is out of reach inside the TLS stream; the keep-alive and user time-outs hold there too.
+#[cfg(feature = "tls")]
+impl SendBuffer for tokio::io::WriteHalf<tokio_rustls::server::TlsStream<TcpStream>> {}
+
 /// Reads once and hands the bytes to `take` in place; 0 at the end.
 pub(crate) fn poll_receive(
     reader: &mut (impl AsyncRead + Unpin),

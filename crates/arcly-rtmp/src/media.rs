@@ -259,4 +259,63 @@ mod tests {
         );
         assert_eq!(message.payload[..], [0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65]);
     }
+
+    /// Plays tags with those timestamps into an engine, and says what comes out: the decode times in milliseconds.
+    async fn through_an_engine(times: &[u32]) -> Vec<(i64, FrameFlags)> {
+        let engine = arcly_core::Engine::builder().build();
+        let key = arcly_core::StreamKey::new("live", "cam");
+        let request = arcly_core::PublishRequest::internal(key.clone(), "test");
+        let publisher = arcly_core::PublishRegistry::publish(&*engine, request).await.unwrap();
+        let mut ingest = Ingest::new(publisher);
+        for &timestamp in times {
+            let payload = Bytes::from_static(&[0x2F, 0xFF, 0xFB, 0x90, 0x64, 0, 0]);
+            ingest.handle(Tag { kind: TrackKind::Audio, timestamp, payload }).unwrap();
+        }
+        let log = Arc::clone(engine.stream(&key).unwrap().log());
+        let mut cursor = arcly_core::log::Cursor::new(
+            log,
+            arcly_core::log::StartMode::Oldest,
+            arcly_core::log::LagPolicy::PATIENT,
+        );
+        let mut out = Vec::new();
+        let now = arcly_core::clock::now();
+        cursor
+            .read(now, arcly_core::log::Budget::UNLIMITED, |read| {
+                if let arcly_core::log::Read::Item(frame) = read {
+                    out.push((frame.dts.to_millis(), frame.flags));
+                }
+            })
+            .unwrap();
+        out
+    }
+
+    #[tokio::test]
+    async fn f20_f21_timestamps_cross_24_and_32_bits_without_a_trace() {
+        for edge in [0x00FF_FFFF_u32, u32::MAX] {
+            let times: Vec<u32> = (0..10).map(|n| edge.wrapping_sub(100).wrapping_add(n * 20)).collect();
+            let got = through_an_engine(&times).await;
+            let steps: Vec<_> = got.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+            assert_eq!(steps, [20; 9], "{edge:#x}");
+            assert!(got.iter().all(|(_, flags)| !flags.contains(FrameFlags::DISCONTINUITY)));
+        }
+    }
+
+    #[tokio::test]
+    async fn r37_f24_timestamps_that_jump_lose_nothing_and_never_run_backwards() {
+        let hour = 3_600_000;
+        let cases: &[&[u32]] = &[
+            &[0xFFFF_FFF0, 0x10, 0x00FF_FFFF, 0x00FF_FFFE, 0],
+            &[0, 20, 40, hour, hour + 20, hour + 40],
+            &[hour, hour + 20, 0, 20, 40],
+            &[100, 120, 90, 130, 110, 150],
+            &[500; 8],
+        ];
+        for times in cases {
+            let got = through_an_engine(times).await;
+            assert_eq!(got.len(), times.len(), "{times:?}: nothing is lost");
+            assert!(got.windows(2).all(|pair| pair[0].0 <= pair[1].0), "{times:?}: {got:?}");
+            let span = got.last().unwrap().0 - got[0].0;
+            assert!(span < 10_000, "{times:?}: rebased, not waited for: {span} ms");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
-use arcly_core::contract::observe::{EngineEvent, EventItem, EventReceiver};
+use arcly_core::contract::observe::{EngineEvent, EventItem, EventReceiver, Observer};
 use arcly_core::ingest::Published;
 use arcly_core::log::{LagPolicy, Read, StartMode};
 use arcly_core::{
@@ -16,8 +16,8 @@ use arcly_core::{
     StreamState, Subscriber, Timestamp, Track, TrackId, TrackSet,
 };
 use arcly_rtmp::wire::{
-    ChunkDecoder, ChunkLimits, ChunkStreamId, Connect, ControlMessage, Message, MessageHeader, MessageType,
-    Request, encode_message,
+    ChunkDecoder, ChunkLimits, ChunkStreamId, Connect, ControlMessage, Invoke, Message, MessageHeader,
+    MessageType, Request, Response, encode_message,
 };
 use arcly_rtmp::{Backoff, Client, ClientConfig, Peer, RtmpRelay, Server, ServerConfig, ServerEvent};
 use arcly_testkit::media::Source;
@@ -590,4 +590,56 @@ async fn a_peer_shows_its_owner_every_request_and_tag() {
     relay.await.unwrap().unwrap();
     let tags = tokio::time::timeout(LIMIT, owner).await.unwrap().unwrap();
     assert!(tags >= logged / 2, "{tags} of {logged}, after the headers");
+}
+
+#[tokio::test]
+async fn r35_a_codec_that_nobody_knows_is_refused_by_name() {
+    let mut server = Running::start().await;
+    let mut client = Raw::connect(server.address).await;
+    client.request(0, Request::CreateStream).await;
+    client.request(1, Request::Publish { name: "cam".into(), kind: "live".into() }).await;
+    client.message(MessageType::Video, 1, b"\x90zzzz....").await;
+    loop {
+        let message = client.next().await;
+        if message.kind == MessageType::CommandAmf0 {
+            let response = Response::decode(Invoke::decode(message.kind, &message.payload).unwrap());
+            let Response::Status { status, .. } = response else { continue };
+            if &*status.code == "NetStream.Publish.Rejected" {
+                assert!(status.description.contains("zzzz"), "{status:?}");
+                break;
+            }
+        }
+    }
+    assert_eq!(server.closed().await, CloseReason::Unsupported);
+}
+
+/// Panics when a stream of a certain name is published: a fault in a session's own task.
+struct Tripwire;
+
+impl Observer for Tripwire {
+    fn on_event(&self, event: &EngineEvent) {
+        if let EngineEvent::StreamPublished { key, .. } = event {
+            assert_ne!(key.stream(), "trip", "as the test wants it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn f47_a_session_that_panics_ends_alone() {
+    let engine = Engine::builder().observer(Arc::new(Tripwire)).build();
+    let mut server = Running::with(engine, ServerConfig::default()).await;
+    let source = Source::aac();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    let mut witness = Raw::connect(server.address).await;
+    witness.request(0, Request::CreateStream).await;
+    witness.request(1, Request::Play { name: "cam".into(), start: -2.0 }).await;
+    let mut client = Raw::connect(server.address).await;
+    client.request(0, Request::CreateStream).await;
+    client.request(1, Request::Publish { name: "trip".into(), kind: "live".into() }).await;
+    assert_eq!(server.closed().await, CloseReason::Internal);
+    feed(&mut publisher, &source.seconds(1)).await;
+    for _ in 0..10 {
+        witness.media().await;
+    }
+    server.stop().await;
 }

@@ -28,7 +28,9 @@ use super::Shared;
 use super::gate::Admission;
 use super::lane::{Lane, Lanes};
 use crate::error::SessionError;
-use crate::io::{Outbox, close_reason, os_entropy, poll_receive};
+use crate::io::{
+    Outbox, PLAYER_SEND_BUFFER, PUBLISHER_SEND_BUFFER, SendBuffer, close_reason, os_entropy, poll_receive,
+};
 use crate::media::{Direction, Ingest, MESSAGE_STREAM, MessagePacketizer, playable};
 use crate::session::{ServerEvent, ServerSession, StreamId, Target};
 use crate::wire::Capabilities;
@@ -116,7 +118,7 @@ pub(super) struct Connection<R, W> {
 impl<R, W> Connection<R, W>
 where
     R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: AsyncWrite + SendBuffer + Unpin + Send + 'static,
 {
     pub(super) fn new(
         shared: Arc<Shared>,
@@ -398,6 +400,11 @@ where
             Ok(publisher) => {
                 tracing::info!(peer = %self.remote, stream = %publisher.key(), "publishing");
                 self.publishing.push((stream, Ingest::new(publisher)));
+                if let Sink::Own(writer) = &self.sink
+                    && self.playing.is_empty()
+                {
+                    writer.set_send_buffer(PUBLISHER_SEND_BUFFER);
+                }
                 self.session.accept_publish(now, stream);
             }
             Err(error) => self.refuse(stream, &error),
@@ -455,6 +462,11 @@ where
             subscription.into_derived(Direction::Play.variant(), || MessagePacketizer::new(Direction::Play));
         reader.set_track_choice(choice);
         tracing::debug!(peer = %self.remote, stream = %reader.subscription().state().key, "playing");
+        if let Sink::Own(writer) = &self.sink
+            && !self.publishing.is_empty()
+        {
+            writer.set_send_buffer(PLAYER_SEND_BUFFER);
+        }
         // Messages are stamped for the first message stream, so that a worker can have the socket for that one only.
         let alone = self.playing.len() == 1 && stream.get() == MESSAGE_STREAM;
         match core::mem::replace(&mut self.sink, Sink::Gone) {

@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
-use crate::io::tune;
+use crate::io::{SendBuffer, tune};
 use connection::Connection;
 use gate::{Admission, Gate};
 
@@ -215,7 +215,7 @@ impl Server {
 async fn serve<R, W>(halves: (R, W), admission: Admission, report: &mut Report)
 where
     R: AsyncRead + Unpin + Send,
-    W: AsyncWrite + Unpin + Send + 'static,
+    W: AsyncWrite + SendBuffer + Unpin + Send + 'static,
 {
     let Report { shared, remote, protocol, .. } = report;
     let connection = Connection::new(Arc::clone(shared), *remote, protocol, admission, halves, clock::now());

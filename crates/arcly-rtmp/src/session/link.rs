@@ -7,7 +7,7 @@ use arcly_core::wire::DecodeResult;
 use arcly_core::{Phase, TrackKind};
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{Limits, SessionConfig, Timeouts};
+use crate::config::{Limits, SessionConfig};
 use crate::error::SessionError;
 use crate::wire::command::amf_body;
 use crate::wire::{
@@ -63,7 +63,6 @@ impl Tag {
 pub(super) struct Link {
     decoder: ChunkDecoder,
     limits: Limits,
-    timeouts: Timeouts,
     chunk_size: u32,
     out: BytesMut,
     acks: Acks,
@@ -71,6 +70,8 @@ pub(super) struct Link {
     commands: Rate,
     liveness: Liveness,
     stall: Option<Instant>,
+    /// How long it may last.
+    stall_limit: Duration,
     backlog: usize,
 }
 
@@ -110,7 +111,6 @@ impl Link {
         Self {
             decoder: ChunkDecoder::new(config.limits.chunks),
             limits: config.limits,
-            timeouts: config.timeouts,
             chunk_size: crate::wire::chunk::DEFAULT_CHUNK_SIZE as u32,
             out: BytesMut::new(),
             acks: Acks { window: config.window_ack_size, received: 0, acknowledged: 0, last: None },
@@ -118,6 +118,7 @@ impl Link {
             commands: Rate { since: now, count: 0 },
             liveness: Liveness { heard: now, pinged: false, idle: None },
             stall: None,
+            stall_limit: config.timeouts.write_stall,
             backlog: 0,
         }
     }
@@ -251,6 +252,11 @@ impl Link {
         self.liveness.pinged = false;
     }
 
+    /// From here on, a socket may stand still for so long.
+    pub(super) const fn set_stall(&mut self, limit: Duration) {
+        self.stall_limit = limit;
+    }
+
     /// The socket took some of what was written to it (`progress`), and `backlog` bytes wait for it.
     pub(super) fn handle_backlog(&mut self, now: Instant, backlog: usize, progress: bool) {
         if backlog == 0 {
@@ -267,13 +273,15 @@ impl Link {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
-        if self.stall.is_some_and(|since| now >= since + self.timeouts.write_stall) {
+        if self.stall.is_some_and(|since| now >= since + self.stall_limit) {
             return Err(SessionError::SlowConsumer);
         }
         let Some(idle) = self.liveness.idle else { return Ok(()) };
         let silence = now.saturating_duration_since(self.liveness.heard);
         if silence >= idle {
-            return Err(SessionError::Timeout(Phase::Idle));
+            // Who says nothing and takes nothing is stuck; who says nothing while its socket takes everything is gone.
+            let stuck = self.stall.is_some();
+            return Err(if stuck { SessionError::SlowConsumer } else { SessionError::Timeout(Phase::Idle) });
         }
         if silence >= idle / 2 && !self.liveness.pinged {
             self.liveness.pinged = true;
@@ -283,7 +291,7 @@ impl Link {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        let stall = self.stall.map(|since| since + self.timeouts.write_stall);
+        let stall = self.stall.map(|since| since + self.stall_limit);
         let idle = self
             .liveness
             .idle

@@ -229,6 +229,9 @@ impl ServerSession {
         if self.move_role(stream, Role::PublishRequested, Role::Publishing) {
             self.deadline = None;
             self.link.set_idle(now, Some(self.config.timeouts.publisher_idle));
+            if !self.streams.iter().any(|s| s.role == Role::Playing) {
+                self.link.set_stall(self.config.timeouts.publisher_stall);
+            }
             self.user(UserControl::StreamBegin(stream.0));
             self.status(stream, Status::good("NetStream.Publish.Start", "publishing"));
         }
@@ -239,6 +242,7 @@ impl ServerSession {
     pub fn accept_play(&mut self, now: Instant, stream: StreamId) {
         if self.move_role(stream, Role::PlayRequested, Role::Playing) {
             self.deadline = None;
+            self.link.set_stall(self.config.timeouts.write_stall);
             // A client that publishes too is judged as a publisher.
             if !self.streams.iter().any(|s| s.role == Role::Publishing) {
                 self.link.set_idle(now, Some(self.config.timeouts.player_idle));
