@@ -8,7 +8,7 @@ use crate::config::{Listen, LogFormat, Overrides};
 
 /// Live media in and out: RTMP, HTTP-FLV, WebSocket-FLV.
 #[derive(Debug, Parser)]
-#[command(name = "arcly", version, args_conflicts_with_subcommands = true)]
+#[command(name = "arcly", version, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

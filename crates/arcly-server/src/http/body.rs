@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use arcly_core::CloseReason;
+use arcly_core::subscriber::ReaderState;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -24,13 +25,29 @@ pub(super) struct Watched<B> {
     /// Since when the library has bytes that it has not come back for; shared with the watchdog.
     taken: Arc<Mutex<Option<Instant>>>,
     multiplexed: bool,
+    /// Who reads, when it is a stream.
+    reader: Option<Arc<ReaderState>>,
     watchdog: Option<AbortHandle>,
 }
 
 impl<B> Watched<B> {
     /// Watches `body`, the answer to a request on `connection`; `multiplexed` when it shares the socket with others.
     pub(super) fn new(body: B, busy: Busy, connection: Arc<Connection>, multiplexed: bool) -> Self {
-        Self { body, _busy: busy, connection, taken: Arc::default(), multiplexed, watchdog: None }
+        Self {
+            body,
+            _busy: busy,
+            connection,
+            taken: Arc::default(),
+            multiplexed,
+            reader: None,
+            watchdog: None,
+        }
+    }
+
+    /// The same, ending the reader for the connection's reason.
+    pub(super) fn of(mut self, reader: Option<Arc<ReaderState>>) -> Self {
+        self.reader = reader;
+        self
     }
 
     /// Called with the first bytes of a body that has more to come.
@@ -51,6 +68,9 @@ impl<B> Watched<B> {
 
 impl<B> Drop for Watched<B> {
     fn drop(&mut self) {
+        if let (Some(reader), Some(reason)) = (&self.reader, self.connection.reason()) {
+            reader.end(reason);
+        }
         if let Some(watchdog) = &self.watchdog {
             watchdog.abort();
         }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcly_core::subscriber::ReaderState;
 use arcly_core::{CloseReason, Phase};
 use axum::Router;
 use axum::body::Body;
@@ -166,11 +167,14 @@ impl Shared {
             Err(_) => routes::internal_error(),
         };
         routes::finish_headers(response.headers_mut());
-        if wants_upgrade && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // What follows on this connection is not framed by the guard any more.
+        let reader = response.extensions_mut().remove::<Arc<ReaderState>>();
+        let refused_upgrade = wants_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+        if !multiplexed && (refused_upgrade || reader.is_some()) {
+            // What follows a refused upgrade is not framed by the guard any more; and nobody comes back on the
+            // connection of a stream that has ended.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed)))
+        Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed).of(reader)))
     }
 }
 

@@ -30,6 +30,22 @@ fn listeners_can_be_off() {
 }
 
 #[test]
+fn the_last_of_a_flag_counts() {
+    let server = Arcly::start(&mut arcly(&[
+        "serve",
+        "--rtmp",
+        ":1935",
+        "--http",
+        "off",
+        "--http",
+        "127.0.0.1:0",
+        "--rtmp",
+        "off",
+    ]));
+    assert!(server.addr("http").port() != 0 && !server.log().contains("protocol=rtmp"), "{}", server.log());
+}
+
+#[test]
 fn what_the_user_must_change_ends_with_2_and_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();

@@ -90,15 +90,18 @@ impl HttpFlv {
         }
     }
 
-    /// Plays a stream.
+    /// Plays a stream. The response's extensions hold the reader's `Arc<ReaderState>`, for whoever knows better than
+    /// the body why it is dropped.
     pub async fn play(&self, request: PlayRequest) -> Response<FlvBody> {
         match self.playback.subscribe(request).await {
             Ok(subscription) => {
+                let state = Arc::clone(subscription.state());
                 let mut response =
                     Response::new(FlvBody::live(subscription.into_derived(0, Packetizer::new)));
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response.extensions_mut().insert(state);
                 response
             }
             Err(error) => problem::refused(&error),

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
+use framer::MAX_HEAD;
 pub(super) use framer::{Framer, MAX_FIELDS, Violation};
 
 /// For the TLS handshake and the first request's head together, and for each later head.
@@ -145,6 +146,8 @@ pub(super) struct Guarded<S> {
     scratch: Box<[u8]>,
     /// Framed, and not read yet.
     ready: BytesMut,
+    /// Came while a request was being answered, and is not looked at before that is done.
+    held: BytesMut,
     /// The answer to a violation, being written; the connection ends with it.
     reject: Option<Bytes>,
     /// When the head that is coming in began, and whether it is the first.
@@ -165,6 +168,7 @@ impl<S> Guarded<S> {
             framer: Framer::new(),
             scratch: vec![0; READ_SIZE].into(),
             ready: BytesMut::new(),
+            held: BytesMut::new(),
             reject: None,
             head_since,
             first: true,
@@ -196,13 +200,22 @@ impl<S> Guarded<S> {
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
-    /// Takes what came from the socket.
-    fn frame(&mut self, count: usize) -> io::Result<()> {
+    /// Takes what came from the socket, in the room for it, unless a request is being answered.
+    fn take(&mut self, count: usize) -> io::Result<()> {
+        self.held.extend_from_slice(self.scratch.get(..count).unwrap_or_default());
+        if self.is_answering() { Ok(()) } else { self.frame() }
+    }
+
+    /// True while what comes belongs to a later request than the one that is being answered.
+    fn is_answering(&self) -> bool {
+        !self.first && self.framer.is_idle() && self.connection.idle_since().is_none()
+    }
+
+    fn frame(&mut self) -> io::Result<()> {
         if self.framer.is_idle() && !self.first {
             self.head_since = Instant::now();
         }
-        let input = self.scratch.get(..count).unwrap_or_default();
-        let result = self.framer.feed(input, &mut self.ready);
+        let result = self.framer.feed(&core::mem::take(&mut self.held), &mut self.ready);
         if !self.ready.is_empty() {
             self.first = false;
         }
@@ -263,6 +276,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                 out.put_slice(&this.ready.split_to(count));
                 return Poll::Ready(Ok(()));
             }
+            if !this.held.is_empty() && !this.is_answering() {
+                this.frame()?;
+                continue;
+            }
+            if this.held.len() >= MAX_HEAD {
+                // Read on when the request is answered; until then the write side notices a peer that leaves.
+                return Poll::Pending;
+            }
             let polled = match this.framer.body_left() {
                 Some(left) => poll_body(&mut this.io, cx, out, left),
                 None => poll_head(&mut this.io, cx, &mut this.scratch),
@@ -273,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                     this.framer.pass(count as u64);
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(count)) => this.frame(count)?,
+                Poll::Ready(Ok(count)) => this.take(count)?,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return this.check_read_deadline(cx).map(Err),
             }

@@ -111,3 +111,17 @@ async fn bodies_pass_without_a_copy_and_pipelined_heads_are_framed() {
     io.read_exact(&mut got).await.unwrap();
     assert_eq!(got, all);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_request_is_answered_is_judged_afterwards() {
+    let (mut io, mut peer, connection) = guarded(4096);
+    peer.write_all(HEAD).await.unwrap();
+    read_head(&mut io).await;
+    let busy = connection.begin();
+    peer.write_all(b"\r\n\r\nrubbish\r\n").await.unwrap();
+    let waited = tokio::time::timeout(Duration::from_secs(1), io.read(&mut [0; 64])).await;
+    assert!(waited.is_err() && connection.reason().is_none(), "{:?}", connection.reason());
+    drop(busy);
+    assert_eq!(io.read(&mut [0; 64]).await.unwrap(), 0);
+    assert_eq!(connection.reason(), Some(CloseReason::Malformed));
+}
