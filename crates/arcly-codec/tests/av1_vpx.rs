@@ -47,6 +47,7 @@ fn av1_keyframes_and_payload_of_real_streams() {
             assert_eq!(unit.flags.contains(FrameFlags::KEYFRAME), sample.key, "{name} {index}");
             assert_eq!(unit.payload.as_ptr(), sample.data.as_ptr(), "canonical input is not copied");
             assert_eq!(unit.payload, sample.data);
+            assert!(!unit.flags.contains(FrameFlags::DELIMITED));
         }
         assert_eq!((parser.video_params().width, parser.video_params().height), capture.size());
     }
@@ -62,6 +63,12 @@ fn av1_delimiters_go_and_the_sequence_header_becomes_the_configuration() {
     assert!(unit.config_changed);
     assert_eq!(unit.payload, capture.samples[0].data);
     assert_eq!(unit.payload.as_ptr(), data[2..].as_ptr(), "a leading delimiter costs no copy");
+    assert!(unit.flags.contains(FrameFlags::DELIMITED), "and can be put back");
+    let twice = parser.push(&[&av1::DELIMITER[..], &data].concat().into()).unwrap();
+    assert_eq!(twice.payload, capture.samples[0].data);
+    assert!(!twice.flags.contains(FrameFlags::DELIMITED), "one that is wrong cannot");
+    let mut parser = av1::Parser::new();
+    parser.push(&data).unwrap();
     let (config, record) = (parser.config().unwrap(), av1::decode_config(&capture.record).unwrap());
     assert_eq!(av1::encode_config(config)[..4], capture.record[..4]);
     assert_eq!(av1::video_params(config), av1::video_params(&record));

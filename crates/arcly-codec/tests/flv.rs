@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arcly_codec::flv::{Demuxer, FileDecoder, FileTag};
-use arcly_core::{CodecId, MediaEvent, MediaFrame, Timestamp, TrackSet};
+use arcly_codec::flv::{Demuxer, FileDecoder, FileTag, Muxer, TagKind};
+use arcly_core::{CodecId, MediaEvent, MediaFrame, Timestamp, TrackId, TrackSet};
 
 fn read(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(name)).expect(name)
@@ -100,4 +100,21 @@ fn m33_ffmpeg_9_av1_and_flac() {
         // The temporal delimiter.
         if row.0 == 0 { 2 } else { 0 }
     });
+}
+
+#[test]
+fn av1_leaves_with_the_delimiters_it_came_with() {
+    let name = "ffmpeg_9.0_av1_flac.flv";
+    let (demuxer, _, frames) = demux(name);
+    let mut muxer = Muxer::default();
+    muxer.tracks(&demuxer.tracks(), Timestamp::ZERO);
+    let video = frames.iter().filter(|frame| frame.track == TrackId::VIDEO);
+    let muxed: Vec<_> = video.filter_map(|frame| muxer.frame(frame)).collect();
+    // An Enhanced RTMP tag, a CodedFrames packet.
+    let is_picture = |tag: &FileTag| tag.kind == TagKind::Video && tag.body[0] & 0x8F == 0x81;
+    let sent: Vec<_> = tags(&read(name)).into_iter().filter(is_picture).collect();
+    assert_eq!(muxed.len(), sent.len());
+    for (muxed, sent) in muxed.iter().zip(&sent) {
+        assert_eq!([&muxed.header[..], &muxed.payload].concat(), sent.body);
+    }
 }

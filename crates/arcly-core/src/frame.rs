@@ -23,6 +23,9 @@ bitflags! {
         const CORRUPT = 1 << 4;
         /// A leading picture of an open GOP (HEVC RASL): not decodable when decoding starts at its keyframe.
         const LEADING = 1 << 5;
+        /// The temporal unit came with a temporal delimiter. The payload has none; muxers of formats that keep
+        /// them (FLV) put it back, so that what went in comes out.
+        const DELIMITED = 1 << 6;
     }
 }
 

@@ -33,6 +33,9 @@ use arcly_core::wire::DecodeResult;
 /// OBUs of one temporal unit.
 pub const MAX_OBUS_PER_TEMPORAL_UNIT: usize = 64;
 
+/// The temporal delimiter that begins a temporal unit outside of MP4 and RTP.
+pub const DELIMITER: [u8; 2] = [0x12, 0];
+
 /// Bytes of OBUs in a record.
 pub const MAX_CONFIG_OBUS_BYTES: usize = 4 << 10;
 

@@ -4,7 +4,7 @@ use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::{MAX_OBUS_PER_TEMPORAL_UNIT, Obu, SequenceHeader, leb128, obu_type, obus};
+use super::{DELIMITER, MAX_OBUS_PER_TEMPORAL_UNIT, Obu, SequenceHeader, leb128, obu_type, obus};
 use crate::bits::BitReader;
 use crate::nal::check_access_unit_size;
 
@@ -20,7 +20,8 @@ const METADATA_HDR_MDCV: u32 = 2;
 pub struct TemporalUnit {
     /// OBUs with sizes, without temporal delimiters. Empty when there was no frame.
     pub payload: Bytes,
-    /// `KEYFRAME` where the first frame is a key frame that is shown.
+    /// `KEYFRAME` where the first frame is a key frame that is shown; `DELIMITED` where there was one temporal
+    /// delimiter, in front, and so [`DELIMITER`](super::DELIMITER) and the payload are what came in.
     pub flags: FrameFlags,
     /// The sequence header or HDR metadata differ from those known.
     pub config_changed: bool,
@@ -102,6 +103,9 @@ impl Parser {
         if units.iter().any(is_frame) {
             unit.payload = assemble(data, &units);
             unit.flags.set(FrameFlags::KEYFRAME, picture.keyframe == Some(true));
+            let rest = data.strip_prefix(&DELIMITER);
+            let delimited = rest.is_some_and(|rest| core::ptr::eq(rest, &*unit.payload));
+            unit.flags.set(FrameFlags::DELIMITED, delimited);
         }
         unit.config_changed = core::mem::take(&mut self.changed);
         Ok(unit)
@@ -165,15 +169,14 @@ const fn is_frame(obu: &Obu<'_>) -> bool {
 
 /// The canonical payload: the same bytes where possible, without a leading delimiter.
 fn assemble(data: &Bytes, units: &[Obu<'_>]) -> Bytes {
-    const DELIMITER: u8 = obu_type::TEMPORAL_DELIMITER;
-    let lead: usize = units.iter().take_while(|obu| obu.kind == DELIMITER).map(|obu| obu.raw.len()).sum();
-    let clean = |obu: &Obu<'_>| obu.has_size && obu.kind != DELIMITER;
-    if units.iter().skip_while(|obu| obu.kind == DELIMITER).all(clean) {
+    let delimits = |obu: &&Obu<'_>| obu.kind == obu_type::TEMPORAL_DELIMITER;
+    let lead: usize = units.iter().take_while(delimits).map(|obu| obu.raw.len()).sum();
+    if units.iter().skip_while(delimits).all(|obu| obu.has_size && !delimits(&obu)) {
         return data.slice(lead.min(data.len())..);
     }
     // One OBU at most lacks its size, which takes up to five bytes.
     let mut out = BytesMut::with_capacity(data.len().saturating_add(5));
-    units.iter().filter(|obu| obu.kind != DELIMITER).for_each(|obu| obu.put(&mut out));
+    units.iter().filter(|obu| !delimits(obu)).for_each(|obu| obu.put(&mut out));
     out.freeze()
 }
 

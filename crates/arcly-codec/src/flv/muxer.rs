@@ -285,6 +285,9 @@ fn coded_frames(output: &Output, frame: &MediaFrame, nanos: Option<u32>) -> Smal
     if packet_type == packet_type::CODED_FRAMES && has_offset {
         header.extend(i24(cts));
     }
+    if frame.flags.contains(FrameFlags::DELIMITED) {
+        header.extend(av1::DELIMITER);
+    }
     header
 }
 
