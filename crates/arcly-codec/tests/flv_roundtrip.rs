@@ -109,7 +109,9 @@ fn round_trip(tracks: &TrackSet, frames: &[MediaFrame], nano_offset: bool) -> (T
     let mut known = TrackSet::default();
     for tag in announced.chain(coded) {
         let body = [&tag.header[..], &tag.payload].concat();
-        demuxer.handle_tag(tag.kind, clock.unwrap(tag.timestamp_ms.into()), body.into()).expect("own tags");
+        // `onMetaData` has no time of its own.
+        let at = if tag.track.is_none() { 0 } else { clock.unwrap(tag.timestamp_ms.into()) };
+        demuxer.handle_tag(tag.kind, at, body.into()).expect("own tags");
         while let Some(event) = demuxer.poll_event() {
             match event {
                 MediaEvent::Tracks(set) => known = set,
