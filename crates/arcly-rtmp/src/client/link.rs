@@ -148,8 +148,11 @@ impl Link {
                 self.leave(CloseReason::PeerClosed).await;
                 return outcome;
             }
-            if let Some(outcome) = self.step_or_leave(None, shutdown).await? {
-                return Ok(outcome);
+            let stepped = self.step_or_leave(None, shutdown).await;
+            if let Some(ended) = stepped.transpose() {
+                // What the same read brought before the end was accepted, and is not lost with it.
+                self.drain();
+                return self.publish(&mut ingest).unwrap_or(ended);
             }
         }
     }
