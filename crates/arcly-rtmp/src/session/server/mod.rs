@@ -249,9 +249,8 @@ impl ServerSession {
             self.user(UserControl::StreamBegin(stream.0));
             self.status(stream, Status::good("NetStream.Play.Reset", "playing and resetting"));
             self.status(stream, Status::good("NetStream.Play.Start", "playing"));
+            // No `NetStream.Data.Start` after it: FFmpeg takes that for a data track.
             self.data(stream, &["|RtmpSampleAccess".into(), true.into(), true.into()]);
-            let started = Object::new().with("code", "NetStream.Data.Start");
-            self.data(stream, &["onStatus".into(), started.into()]);
         }
     }
 
