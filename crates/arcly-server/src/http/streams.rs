@@ -62,6 +62,7 @@ fn describe(info: &StreamInfo) -> Value {
         "standby": info.publishers.get(1..).unwrap_or_default().iter().map(|p| describe_publisher(p)).collect::<Vec<_>>(),
         "tracks": measured_tracks(info),
         "readers": info.readers,
+        "waiting": info.waiting,
         "bytes_in": info.bytes_in,
         "bytes_out": info.bytes_out,
         "frames_in": info.frames_in,
