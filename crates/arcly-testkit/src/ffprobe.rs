@@ -45,7 +45,19 @@ pub fn packets(ffprobe: &Path, input: &str) -> Vec<Packet> {
     let mut command = Command::new(ffprobe);
     command.args(["-v", "error", "-show_packets", "-show_data_hash", "md5", "-of", "compact=nk=0:p=0"]);
     let text = process::run_ok(command.arg(input), Duration::from_secs(60));
-    text.lines().filter_map(parse).collect()
+    records(&text).iter().filter_map(|record| parse(record)).collect()
+}
+
+/// One record a packet: ffprobe breaks the line after side data.
+fn records(text: &str) -> Vec<String> {
+    let mut records: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match records.last_mut().filter(|_| !line.starts_with("codec_type=")) {
+            Some(record) => record.push_str(line),
+            None => records.push(line.to_owned()),
+        }
+    }
+    records
 }
 
 /// `key=value|key=value|…`
@@ -188,6 +200,10 @@ mod tests {
             (Some(80_000), Some(-40_000), 463, true)
         );
         assert_eq!(micros("12.5"), Some(12_500_000));
+        let broken = line.replace("|data_hash", "|side_data_type=New Extradata\n|data_hash");
+        let records = records(&format!("{line}\n{broken}\n{line}\n"));
+        assert_eq!(records.len(), 3);
+        assert_eq!(parse(&records[1]), Some(packet));
         assert_eq!(micros("N/A"), None);
     }
 

@@ -19,6 +19,18 @@ pub struct Listing {
     pub packets: Vec<Packet>,
 }
 
+impl Listing {
+    /// Forgets the tracks that are not among `kept`, and counts the others anew.
+    pub fn keep_tracks(&mut self, kept: &[usize]) {
+        self.tracks = kept.iter().map(|&n| self.tracks[n].clone()).collect();
+        let renumbered = |packet: Packet| {
+            let stream = kept.iter().position(|&n| n == packet.stream)?;
+            Some(Packet { stream, ..packet })
+        };
+        self.packets = core::mem::take(&mut self.packets).into_iter().filter_map(renumbered).collect();
+    }
+}
+
 /// A track.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackLine {
@@ -31,11 +43,11 @@ pub struct TrackLine {
 }
 
 /// The command with which `ffmpeg` lists the packets of `input`, a file or a URL, into the file `output`: every
-/// video and audio track, with the times that are in the stream.
+/// video and audio track, with the times that are in the stream. `options` are options of the input.
 #[must_use]
-pub fn command(ffmpeg: &Path, input: &str, output: &Path) -> Command {
+pub fn command(ffmpeg: &Path, options: &[&str], input: &str, output: &Path) -> Command {
     let mut command = Command::new(ffmpeg);
-    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-copyts", "-i", input]);
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-copyts"]).args(options).args(["-i", input]);
     command.args(["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "framehash", "-hash", "md5", "-y"]);
     command.arg(output);
     command
@@ -47,7 +59,7 @@ pub fn command(ffmpeg: &Path, input: &str, output: &Path) -> Command {
 /// When FFmpeg fails, or takes more than a minute.
 #[must_use]
 pub fn of_file(ffmpeg: &Path, input: &Path) -> Listing {
-    let mut command = command(ffmpeg, &input.display().to_string(), Path::new("-"));
+    let mut command = command(ffmpeg, &[], &input.display().to_string(), Path::new("-"));
     decode(&process::run_ok(&mut command, Duration::from_secs(60)))
 }
 
@@ -135,6 +147,9 @@ mod tests {
         let first = ("video".to_owned(), Some(0), Some(67_000), 4_048, "b655".to_owned());
         let second = ("audio".to_owned(), Some(-46_000), Some(-46_000), 132, "ff8f".to_owned());
         assert_eq!(listing.packets.iter().map(fields).collect::<Vec<_>>(), [first, second]);
+        let mut sound = listing;
+        sound.keep_tracks(&[1]);
+        assert_eq!((sound.tracks.len(), sound.packets.len(), sound.packets[0].stream), (1, 1, 0));
     }
 
     #[test]
