@@ -22,6 +22,9 @@ pub const MAX_ACCESS_UNIT: usize = 8 << 20;
 /// Without video, readers may start once in this time.
 const AUDIO_JOIN_INTERVAL: TimeDelta = TimeDelta::from_millis(1_000);
 
+/// Sound before the first picture that belongs to the first GOP.
+const MAX_PRELUDE: TimeDelta = TimeDelta::from_millis(1_000);
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,20 +53,15 @@ struct Session {
 }
 
 impl Session {
-    /// True when a session may go on air with this frame: at a keyframe of its first video track, or anywhere
-    /// when it has no video.
-    fn can_begin_with(&self, frame: &MediaFrame) -> bool {
+    /// True when a session may go on air with this frame: at a keyframe of its first video track, or with sound when
+    /// it has no video. A stream's first session may begin with the sound before its first keyframe as well: there is
+    /// no picture yet that would have to go on.
+    fn can_begin_with(&self, frame: &MediaFrame, first_session: bool) -> bool {
+        let is_audio = self.tracks.get(frame.track).is_some_and(|track| track.kind() == TrackKind::Audio);
         match self.tracks.first(TrackKind::Video) {
-            Some(video) => frame.track == video.id && frame.is_keyframe(),
-            None => {
-                self.tracks.get(frame.track).is_some_and(|track| track.kind() == TrackKind::Audio)
-                    || !self.has_audio()
-            }
+            Some(video) => (frame.track == video.id && frame.is_keyframe()) || (is_audio && first_session),
+            None => is_audio || self.tracks.first(TrackKind::Audio).is_none(),
         }
-    }
-
-    fn has_audio(&self) -> bool {
-        self.tracks.first(TrackKind::Audio).is_some()
     }
 }
 
@@ -77,6 +75,8 @@ pub(crate) struct Ingest {
     /// Where the timeline has got to.
     end: Option<End>,
     last_audio_join: Option<Timestamp>,
+    /// Where the stream began, while that was sound and its first picture is still to come.
+    prelude: Option<Timestamp>,
     meters: Vec<(TrackId, TrackMeter)>,
     /// Since when nobody publishes.
     vacant_since: Instant,
@@ -91,6 +91,7 @@ impl Ingest {
             tracks: Arc::default(),
             end: None,
             last_audio_join: None,
+            prelude: None,
             meters: Vec::new(),
             vacant_since: now,
         }
@@ -227,7 +228,7 @@ impl Ingest {
             return Ok((Published::UnknownTrack, None));
         };
         if self.active != Some(id) || session.timeline.is_none() {
-            if !session.can_begin_with(&frame) {
+            if !session.can_begin_with(&frame, self.end.is_none()) {
                 return Ok((Published::BeforeKeyframe, None));
             }
             session.timeline = Some(Timeline::new(resume_at(self.end, now)));
@@ -279,8 +280,17 @@ impl Ingest {
 
     fn log(&mut self, now: Instant, frame: MediaFrame) {
         self.measure(now, &frame);
+        let begins = self.writer.log().last().is_none();
         let join = match self.tracks.first(TrackKind::Video) {
-            Some(video) => video.id == frame.track && frame.is_keyframe(),
+            Some(video) if video.id == frame.track && frame.is_keyframe() => {
+                // Readers of the first GOP get the sound before it too, if that is not much.
+                self.prelude.take().is_none_or(|began| frame.dts - began > MAX_PRELUDE)
+            }
+            Some(_) if begins => {
+                self.prelude = Some(frame.dts);
+                true
+            }
+            Some(_) => false,
             None => self.last_audio_join.is_none_or(|last| (frame.dts - last).abs() >= AUDIO_JOIN_INTERVAL),
         };
         if join {

@@ -313,6 +313,31 @@ async fn f12_audio_alone_can_be_joined_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sound_before_the_first_picture_belongs_to_the_first_gop() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    let mut push = |track, ms, flags| {
+        let frame = MediaFrame::new(track, Timestamp::from_millis(ms), Bytes::new()).with_flags(flags);
+        publisher.publish(frame).unwrap()
+    };
+    let (key, none) = (FrameFlags::KEYFRAME, FrameFlags::empty());
+    assert_eq!(push(TrackId::AUDIO, 0, none), Published::Logged);
+    assert_eq!(push(TrackId::VIDEO, 3, none), Published::BeforeKeyframe);
+    assert_eq!(push(TrackId::VIDEO, 7, key), Published::Logged);
+    let mut first = subscribe(&engine).await;
+    push(TrackId::VIDEO, 47, none);
+    let times: Vec<_> = drain(&mut first).await.iter().map(|frame| frame.0).collect();
+    assert_eq!(times, [0, 7, 47]);
+    push(TrackId::VIDEO, 87, key);
+    let mut second = subscribe(&engine).await;
+    assert_eq!(
+        drain(&mut second).await.first().map(|frame| frame.0),
+        Some(87),
+        "later ones begin with the picture"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn m30_an_access_unit_of_more_than_8_mib_ends_its_publisher() {
     let engine = engine(AppSpec::new("live"));
     let mut publisher = publish(&engine).await.unwrap();

@@ -216,36 +216,65 @@ fn f18_a_gop_larger_than_the_log_turns_replay_off_until_the_next_keyframe() {
     assert_eq!((reader.frames, reader.next), (1, Some(2_001)), "the keyframe that has just come, at once");
 }
 
+/// Video alone, every second frame disposable, a keyframe every 50 frames.
+fn push_disposable(writer: &mut Writer<MediaFrame>, frames: core::ops::Range<i64>) {
+    for n in frames {
+        let key = n % 50 == 0;
+        let flags = if n % 2 == 1 { FrameFlags::DISPOSABLE } else { FrameFlags::empty() };
+        writer.append(frame(VIDEO, n * 20, key, 100).with_flags(flags), &Arc::default(), key);
+    }
+}
+
+fn read_all(reader: &mut Cursor<MediaFrame>) -> Vec<u64> {
+    let mut read = Vec::new();
+    let progress = reader.read(Instant::now(), Budget::UNLIMITED, |item| {
+        if let Read::Item(item) = item {
+            read.push(item.sequence());
+        }
+    });
+    assert_eq!(progress, Ok(Progress::CaughtUp));
+    read
+}
+
 #[test]
 fn disposable_frames_go_first() {
     let (log, mut writer) = Log::new(Retention::default());
-    let tracks = Arc::default();
-    let mut push = |n: i64| {
-        let key = n % 50 == 0;
-        let flags = if n % 2 == 1 { FrameFlags::DISPOSABLE } else { FrameFlags::empty() };
-        writer.append(frame(VIDEO, n * 20, key, 100).with_flags(flags), &tracks, key);
-    };
     let lag = LagPolicy {
         max_time: TimeDelta::from_millis(1_000),
         drop_disposable_percent: 50,
         ..LagPolicy::default()
     };
-    let mut reader = Cursor::new(Arc::clone(&log), StartMode::Keyframe, lag);
-    (0..40).for_each(&mut push);
-    let mut read = Vec::new();
-    reader
-        .read(Instant::now(), Budget::UNLIMITED, |item| {
-            if let Read::Item(item) = item {
-                read.push(item.sequence());
-            }
-        })
-        .unwrap();
+    let mut reader = Cursor::new(log, StartMode::Keyframe, lag);
+    push_disposable(&mut writer, 0..1);
+    assert_eq!(read_all(&mut reader), [0]);
+    push_disposable(&mut writer, 1..40);
     assert_eq!(
-        read,
-        (0..40).step_by(2).collect::<Vec<_>>(),
-        "800 ms late: half of what is allowed is 500 ms"
+        read_all(&mut reader),
+        (2..40).step_by(2).collect::<Vec<_>>(),
+        "780 ms late, 500 are half of what is allowed"
     );
     assert_eq!(reader.thinned(), 20);
+}
+
+#[test]
+fn who_joins_in_the_middle_of_a_gop_is_not_late() {
+    let (log, mut writer) = Log::new(Retention::default());
+    push_disposable(&mut writer, 0..45);
+    let lag = LagPolicy {
+        max_time: TimeDelta::from_millis(500),
+        drop_disposable_percent: 50,
+        ..LagPolicy::default()
+    };
+    let mut reader = Cursor::new(log, StartMode::Keyframe, lag);
+    assert_eq!(
+        read_all(&mut reader),
+        (0..45).collect::<Vec<_>>(),
+        "900 ms behind, because that is where the keyframe is"
+    );
+    push_disposable(&mut writer, 45..50);
+    assert_eq!(read_all(&mut reader), (45..50).collect::<Vec<_>>());
+    push_disposable(&mut writer, 50..90);
+    assert_eq!(read_all(&mut reader).first(), Some(&50), "800 ms late now, and moved");
 }
 
 #[test]

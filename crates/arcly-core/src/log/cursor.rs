@@ -32,7 +32,8 @@ pub enum StartMode {
 /// When a reader counts as late, and what is done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LagPolicy {
-    /// Bytes behind the head from which the reader is moved to the newest keyframe.
+    /// Bytes behind the head from which the reader is moved to the newest keyframe. As long as it has not caught up for
+    /// the first time, what it was behind when it was placed does not count.
     pub max_bytes: u64,
     /// Time behind the head from which the reader is moved to the newest keyframe.
     pub max_time: TimeDelta,
@@ -193,6 +194,8 @@ pub struct Cursor<T: LogItem> {
     /// Tracks whose leading pictures refer to what came before the keyframe.
     pub(super) leading: TrackMask,
     thinning: bool,
+    /// Bytes and time behind the head when the reader was placed; nothing once it has caught up.
+    placed_behind: (u64, TimeDelta),
     pace: Option<Pace>,
     skips: u32,
     skips_since: Option<Instant>,
@@ -230,6 +233,7 @@ impl<T: LogItem> Cursor<T> {
             awaiting: TrackMask::ALL,
             leading: TrackMask::NONE,
             thinning: false,
+            placed_behind: (0, TimeDelta::ZERO),
             pace: None,
             skips: 0,
             skips_since: None,
@@ -381,10 +385,14 @@ impl<T: LogItem> Cursor<T> {
             _ => &self.log.newest_join,
         };
         self.next = Some(join.load(Ordering::Acquire)).filter(|&seq| seq != NONE);
+        if let Some(entry) = self.next.and_then(|next| self.log.get(next)) {
+            self.placed_behind = self.behind(&entry);
+        }
         self.next.is_some()
     }
 
-    fn at_head(&self) -> Progress {
+    fn at_head(&mut self) -> Progress {
+        self.placed_behind = (0, TimeDelta::ZERO);
         match self.log.closed() {
             // The log is closed after its last item, so that a look at the head comes second.
             Some(reason) if self.next.is_some_and(|next| next >= self.log.ring.head()) => {
@@ -412,10 +420,17 @@ impl<T: LogItem> Cursor<T> {
         }
     }
 
+    /// Bytes and time between an entry and the head.
+    fn behind(&self, entry: &LogRef<T>) -> (u64, TimeDelta) {
+        let bytes = self.log.bytes.load(Ordering::Relaxed).saturating_sub(entry.offset());
+        (bytes, Timestamp(self.log.head_dts.load(Ordering::Relaxed)) - entry.dts())
+    }
+
     /// Whether a reader that is at `entry` is late, and whether it should leave out disposable frames.
     fn lateness(&mut self, entry: &LogRef<T>) -> Option<SkipReason> {
-        let bytes = self.log.bytes.load(Ordering::Relaxed).saturating_sub(entry.offset());
-        let time = Timestamp(self.log.head_dts.load(Ordering::Relaxed)) - entry.dts();
+        let (bytes, time) = self.behind(entry);
+        // Whoever has just been placed at a keyframe is as far behind as that keyframe is old, and not late.
+        let (bytes, time) = (bytes.saturating_sub(self.placed_behind.0), time - self.placed_behind.1);
         let percent = u64::from(self.lag.drop_disposable_percent);
         self.thinning = percent < 100
             && (bytes > self.lag.max_bytes / 100 * percent
@@ -442,6 +457,7 @@ impl<T: LogItem> Cursor<T> {
         let (old, new) = (self.log.get(from), self.log.get(to));
         let new_offset = new.as_ref().map_or_else(|| self.log.bytes.load(Ordering::Relaxed), LogRef::offset);
         self.next = Some(to);
+        self.placed_behind = new.as_ref().map_or((0, TimeDelta::ZERO), |new| self.behind(new));
         self.awaiting = TrackMask::ALL;
         self.leading = TrackMask::NONE;
         Some(Skip {
