@@ -170,6 +170,7 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        self.stream.release(self.id, self.close_reason().unwrap_or(CloseReason::PeerClosed));
+        let reason = self.close_reason().unwrap_or(CloseReason::PeerClosed);
+        self.stream.release(self.id, &self.state, reason);
     }
 }

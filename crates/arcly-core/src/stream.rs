@@ -250,12 +250,10 @@ impl Stream {
         Ok(())
     }
 
-    pub(crate) fn release(&self, id: u64, reason: CloseReason) {
+    pub(crate) fn release(&self, id: u64, publisher: &PublisherState, reason: CloseReason) {
         let mut ingest = self.ingest.lock();
-        let Some(publisher) = ingest.publishers().next().cloned() else { return };
         ingest.release(id, clock::now());
-        let left = ingest.is_vacant();
-        if left {
+        if ingest.is_vacant() {
             self.state.send_if_modified(|state| {
                 let live = *state == StreamState::Live;
                 if live {
@@ -265,18 +263,16 @@ impl Stream {
             });
         }
         drop(ingest);
-        if left {
-            self.events.emit(EngineEvent::StreamUnpublished {
-                key: self.key.clone(),
-                client: publisher.client.clone(),
-                reason,
-                totals: SessionTotals {
-                    since: publisher.since,
-                    items: publisher.frames(),
-                    bytes: publisher.bytes(),
-                },
-            });
-        }
+        self.events.emit(EngineEvent::StreamUnpublished {
+            key: self.key.clone(),
+            client: publisher.client.clone(),
+            reason,
+            totals: SessionTotals {
+                since: publisher.since,
+                items: publisher.frames(),
+                bytes: publisher.bytes(),
+            },
+        });
     }
 
     pub(crate) fn set_tracks(&self, id: u64, tracks: TrackSet) -> Result<(), CloseReason> {

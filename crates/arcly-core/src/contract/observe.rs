@@ -30,7 +30,7 @@ pub enum EngineEvent {
         /// The tracks.
         tracks: Arc<TrackSet>,
     },
-    /// A stream lost its last publisher, and waits for one to come back.
+    /// A publisher is gone: it left, or was ended. Without another one the stream waits for its grace period.
     StreamUnpublished {
         /// The stream.
         key: StreamKey,
