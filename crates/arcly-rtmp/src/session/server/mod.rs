@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arcly_codec::amf0::{Object, Value};
+use arcly_codec::amf0::Value;
 use arcly_core::machine::{Machine, Output};
 use arcly_core::wire::DecodeError;
 use arcly_core::{CloseReason, Phase};
