@@ -190,6 +190,51 @@ fn late_joiner_decodes_from_the_first_packet() {
     }
 }
 
+/// The publisher stands still in the middle of a GOP, so that whatever a joiner gets was kept for it. How soon it gets
+/// it is printed; a test does not judge that.
+#[test]
+fn joiners_start_at_the_keyframe_that_is_kept() {
+    const JOINS: usize = 200;
+    let ff5 = need!(ffmpeg);
+    let scene = Scene::start("rtmp_join");
+    let url = scene.rtmp("sticky/join");
+    let publisher = publish("publisher", &ff5, &clips::LONG.file(&ff5), &url);
+    scene.until("sticky/join", "2.2 s in", |stream| stream["frames_in"].as_u64() >= Some(170));
+    publisher.signal("STOP");
+    let mut times: Vec<Duration> = Vec::new();
+    for n in 0..JOINS {
+        let (time, is_keyframe) = interop::joiner::first_picture(&url);
+        assert!(is_keyframe, "joiner {n} starts with a picture that is not a keyframe");
+        times.push(time);
+    }
+    times.sort_unstable();
+    let [p50, p99] = [JOINS / 2, JOINS * 99 / 100].map(|at| times[at]);
+    println!(
+        "{JOINS} joins, `play` to first keyframe: p50 {p50:?}, p99 {p99:?}, worst {:?}",
+        times[JOINS - 1]
+    );
+}
+
+/// FFmpeg 9 plays over RTMP without a word about Enhanced RTMP: it gets what every player knows, or is told why not.
+#[test]
+fn enhanced_codecs_go_only_to_players_that_announced_them() {
+    let ff9 = need!(ffmpeg9);
+    let scene = Scene::start("rtmp_unannounced");
+    let (hevc, av1) = (scene.rtmp("live/hevc"), scene.rtmp("live/av1"));
+    let sound_only = scene.ffmpeg_plays("hevc", &ff9, &hevc);
+    let mut nothing = scene.ffmpeg_plays("av1", &ff9, &av1);
+    scene.until_readers("live/hevc", 1);
+    scene.until_readers("live/av1", 1);
+    let mut publishers = [(clips::HEVC_AAC, &hevc), (clips::AV1_OPUS, &av1)]
+        .map(|(clip, url)| publish(clip.name, &ff9, &clip.file(&ff9), url));
+    assert!(!nothing.program.end(LIMIT).success());
+    assert!(nothing.program.log().contains("unsupported"), "{}", nothing.program.log());
+    publishers.iter_mut().for_each(|publisher| publisher.end_ok(LIMIT));
+    let mut sent = framehash::of_file(&ff9, &clips::HEVC_AAC.file(&ff9));
+    sent.keep_tracks(&[1]);
+    assert_received(&sent, &sound_only.listing(), "the sound of HEVC and AAC");
+}
+
 /// F01 with real programs: the publisher is killed in the middle of a GOP and comes back; its reader never notices
 /// more than a jump.
 #[test]
@@ -214,7 +259,7 @@ fn f01_reader_outlives_its_publisher() {
     let readers = scene.api("/api/v1/readers");
     let reader = &readers["items"][0];
     assert_eq!(reader["skips"], 0, "{reader:#}");
-    player.program.process().signal("INT");
+    player.program.signal("INT");
     // FFmpeg ends with 255 when it is interrupted, after it has written what it has.
     player.program.end(LIMIT);
     let got = framehash::read(&scene.file("reader.framehash"));

@@ -43,6 +43,11 @@ impl Program {
         &mut self.guard
     }
 
+    /// Sends a signal by name: `TERM`, `INT`, `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        self.guard.signal(name);
+    }
+
     /// What it has written to stderr so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -111,7 +116,7 @@ mod tests {
         let mut program = shell("echo one >&2; printf 'two \\377\\n' >&2; exec sleep 30");
         program.expect_log("two", LIMIT);
         assert!(program.tail().contains("still running"));
-        program.process().signal("TERM");
+        program.signal("TERM");
         assert!(!program.end(LIMIT).success());
         assert!(program.log().starts_with("one\ntwo"));
     }
