@@ -10,8 +10,7 @@ use arcly_core::derived::{Headers, Packet, Packetizer};
 use arcly_core::time::Unwrapper32;
 use arcly_core::track::TrackMask;
 use arcly_core::{
-    CloseReason, FrameFlags, MediaFrame, Publisher, StreamError, Timestamp, Track, TrackId, TrackKind,
-    TrackSet,
+    CloseReason, FrameFlags, MediaFrame, Publisher, StreamError, Timestamp, Track, TrackKind, TrackSet,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -148,9 +147,13 @@ impl Packetizer for MessagePacketizer {
         self.last = self.last.max(frame.dts);
         let Some(tag) = self.muxer.frame(frame) else { return };
         let bytes = if frame.flags.contains(FrameFlags::DISCONTINUITY) {
-            // A new sequence header is what players take for a new start.
+            // A new sequence header is what players take for a new start; it has the time of what it stands before.
             let mut bytes = BytesMut::new();
-            header_of(&self.headers, frame.track).for_each(|part| bytes.extend_from_slice(part));
+            let headers = self.muxer.tracks(&self.headers.tracks, frame.dts);
+            headers
+                .iter()
+                .filter(|tag| tag.track == Some(frame.track))
+                .for_each(|tag| put_tag(&mut bytes, tag));
             put_tag(&mut bytes, &tag);
             bytes.freeze()
         } else {
@@ -158,10 +161,6 @@ impl Packetizer for MessagePacketizer {
         };
         out.push(Packet { track: frame.track, dts: frame.dts, flags: frame.flags, bytes });
     }
-}
-
-fn header_of(headers: &Headers, track: TrackId) -> impl Iterator<Item = &Bytes> {
-    headers.parts.iter().filter(move |(of, _)| *of == Some(track)).map(|(_, bytes)| bytes)
 }
 
 fn encode_tag(tag: &flv::Tag) -> Bytes {
@@ -206,7 +205,7 @@ pub fn playable(tracks: &TrackSet, capabilities: &Capabilities) -> Option<TrackM
 mod tests {
     use super::*;
     use crate::config::SessionConfig;
-    use arcly_core::{CodecConfig, CodecId};
+    use arcly_core::{CodecConfig, CodecId, TrackId};
 
     fn set(codecs: &[CodecId]) -> TrackSet {
         let ids = (0..).filter_map(TrackId::new);

@@ -245,8 +245,12 @@ fn wanted(headers: &Headers, tracks: TrackMask) -> impl Iterator<Item = Bytes> {
 }
 
 fn lost(error: &io::Error) -> CloseReason {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof,
+    };
     match error.kind() {
+        // TCP has given up on what the peer does not take, before the stall was noticed here.
+        TimedOut => CloseReason::SlowConsumer,
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof => {
             CloseReason::PeerClosed
         }

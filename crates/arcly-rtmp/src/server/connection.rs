@@ -322,8 +322,11 @@ where
     }
 
     fn transmit(&mut self, bytes: Bytes) {
-        // What is said after a recall has to wait until the writer is back.
-        if let Sink::Egress { attached, recalled: false, .. } = &self.sink {
+        // What is said after a recall has to wait until the writer is back, and so have the last words: the worker may
+        // have let go of the reader by now, and would drop them.
+        if let Sink::Egress { attached, recalled: false, .. } = &self.sink
+            && self.session.closed().is_none()
+        {
             if attached.send(bytes).is_err() {
                 attached.detach(CloseReason::SlowConsumer);
             }
@@ -475,8 +478,6 @@ where
                 // What waited is the worker's now, and so is the time that it waits.
                 self.note_backlog(clock::now(), true);
                 self.sink = Sink::Egress { stream, attached, recalled: false };
-                // What waited is the worker's now, who also judges whether the peer takes it.
-                self.note_backlog(clock::now(), true);
             }
             sink => {
                 self.sink = sink;

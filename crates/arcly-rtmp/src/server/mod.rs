@@ -25,6 +25,7 @@ use arcly_core::contract::observe::EngineEvent;
 use arcly_core::egress::Egress;
 use arcly_core::{CloseReason, InboundProtocol, IngestContext, Result, clock};
 use async_trait::async_trait;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::Semaphore;
@@ -169,6 +170,8 @@ impl Server {
                 }
             }
         }
+        // Nobody is to wait in a backlog that nobody looks at any more. Elsewhere than on Linux this does nothing.
+        let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
         let all_gone = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(self.config.drain + DRAIN_MARGIN, all_gone).await.is_err() {
             tracing::warn!("connections are dropped that did not end by themselves");

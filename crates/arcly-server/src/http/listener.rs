@@ -80,7 +80,12 @@ impl Shared {
         let reason = served.unwrap_or(CloseReason::Internal);
         let protocol = if self.tls.is_some() { "https" } else { "http" };
         self.server.stats().count_closed(protocol, reason);
-        tracing::debug!(proto = protocol, peer = %connection.peer, %reason, "connection closed");
+        // What a peer did wrong is for whoever runs the server; that browsers come and go is not.
+        if reason.is_peer_fault() {
+            tracing::info!(peer = %connection.peer, protocol, %reason, "connection closed");
+        } else {
+            tracing::debug!(peer = %connection.peer, protocol, %reason, "connection closed");
+        }
     }
 
     async fn admit_and_serve(

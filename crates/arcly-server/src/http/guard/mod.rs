@@ -233,7 +233,19 @@ impl<S> Guarded<S> {
         Ok(())
     }
 
+    /// TCP has given up on the peer: it did not take its answer, or it is gone and there was nothing to answer (F54).
+    fn note_lost(&self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::TimedOut {
+            let idle = self.connection.idle_since().is_some();
+            let reason = if idle { CloseReason::Timeout(Phase::Idle) } else { CloseReason::SlowConsumer };
+            self.connection.note(reason);
+        }
+    }
+
     fn guard_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result {
+            self.note_lost(error);
+        }
         if result.is_ready() {
             self.stalled_since = None;
             return result;
@@ -295,7 +307,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Ok(count)) => this.take(count)?,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => {
+                    this.note_lost(&error);
+                    return Poll::Ready(Err(error));
+                }
                 Poll::Pending => return this.check_read_deadline(cx).map(Err),
             }
         }
