@@ -1,0 +1,371 @@
+//! One server with a witness stream, and what must hold after every hostile input (C1 to C6 of the catalogue).
+//!
+//! | | asserted for each row |
+//! |---|---|
+//! | C1 alive | the process runs, nothing has panicked |
+//! | C2 witness | no frame lost or repeated, none later than [`MAX_DELAY`](super::witness::MAX_DELAY) and what the machine adds |
+//! | C3 memory | peak resident memory within the row's bound; as many open files as before |
+//! | C4 verdict | exactly the expected sessions were closed, with exactly the expected reasons |
+//! | C5 quiet | each closed peer is named once with its reason, at most one warning each, no control character |
+//! | C6 CPU | within the row's bound, less what the witness costs |
+//!
+//! Tests of one file share a server as long as one of them runs, and take turns on it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use arcly_testkit::process::{Arcly, Usage};
+use tempfile::TempDir;
+
+use super::eventually;
+use super::http::{Closed, Http, Metrics, Scraper};
+use super::peer::Peer;
+use super::witness::Witness;
+
+/// Within which a verdict has to fall, unless the row says otherwise; and what a debug build on a busy machine
+/// takes at worst for everything that is to happen "at once".
+pub const AT_ONCE: Duration = Duration::from_secs(1);
+/// How far resident memory may rise in a row: 2 MiB, and what the allocator keeps for each of its threads.
+const MEMORY: u64 = 4 << 20;
+/// CPU time of a row. The catalogue's 250 ms are for an optimised build; this is for the test profile.
+const CPU: Duration = Duration::from_millis(500);
+/// What the witness costs the server, in parts of the time that passes.
+const WITNESS_CPU: u32 = 10;
+
+/// A running server and what watches it.
+pub struct Bench {
+    pub arcly: Mutex<Arcly>,
+    pub rtmp: SocketAddr,
+    pub http: SocketAddr,
+    pub data: TempDir,
+    pid: u32,
+    scraper: Mutex<Scraper>,
+    witness: Option<Witness>,
+}
+
+static SHARED: Mutex<Weak<Bench>> = Mutex::new(Weak::new());
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Bench {
+    /// The server that the tests of this file share.
+    pub fn shared() -> Arc<Self> {
+        let mut shared = lock(&SHARED);
+        shared.upgrade().unwrap_or_else(|| {
+            let bench = Arc::new(Self::start(&[], ""));
+            *shared = Arc::downgrade(&bench);
+            bench
+        })
+    }
+
+    /// A server of its own, with further arguments, configured by `config`, and with a witness.
+    pub fn start(args: &[&str], config: &str) -> Self {
+        let mut bench = Self::start_alone(args, config);
+        bench.witness = Some(Witness::start(bench.rtmp, bench.http));
+        bench
+    }
+
+    /// The same without a witness.
+    pub fn start_alone(args: &[&str], config: &str) -> Self {
+        Self::start_with(args, config, |_| {})
+    }
+
+    /// The same with a say in how the process is started.
+    pub fn start_with(args: &[&str], config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let file = data.path().join("arcly.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+        command.args(["serve", "--rtmp", "127.0.0.1:0", "--log", "info"]);
+        if !args.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
+        command.arg("-c").arg(&file).arg("--data-dir").arg(data.path().join("data")).args(args);
+        change(&mut command);
+        Self::of(Arcly::start(&mut command), data)
+    }
+
+    fn of(mut arcly: Arcly, data: TempDir) -> Self {
+        let (rtmp, mut http) = (arcly.addr("rtmp"), arcly.addr("http"));
+        if http.ip().is_unspecified() {
+            http.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let pid = arcly.process().id();
+        let scraper = Mutex::new(Scraper::open(http).opened());
+        Self { arcly: Mutex::new(arcly), rtmp, http, data, pid, scraper, witness: None }
+    }
+
+    pub fn addr(&self, protocol: &str) -> SocketAddr {
+        lock(&self.arcly).addr(protocol)
+    }
+
+    pub fn log(&self) -> String {
+        lock(&self.arcly).log()
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage::of(self.pid)
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        lock(&self.scraper).scrape()
+    }
+
+    /// Every file that the server may have made.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
+        let mut folders = vec![self.data.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path.clone());
+                }
+                files.insert(path);
+            }
+        }
+        files
+    }
+
+    /// Waits until nothing of the row before comes any more.
+    fn settle(&self) {
+        let now = || (self.metrics().closed(), self.usage().fds);
+        let mut before = now();
+        eventually(Duration::from_secs(3), || {
+            std::thread::sleep(Duration::from_millis(20));
+            let after = now();
+            after == std::mem::replace(&mut before, after.clone())
+        });
+    }
+
+    /// Waits until the server has gone back to as few open files.
+    pub fn settles_to(&self, fds: usize, limit: Duration) -> bool {
+        eventually(limit, || self.usage().fds <= fds)
+    }
+
+    #[track_caller]
+    pub fn check_witness(&self, id: &str) {
+        if let Some(witness) = &self.witness {
+            witness.check(id);
+        }
+    }
+
+    /// Nothing has panicked.
+    #[track_caller]
+    pub fn check_alive(&self, id: &str) {
+        assert!(
+            lock(&self.arcly).process().try_wait().is_none(),
+            "{id}: the server is gone:\n{}",
+            self.log()
+        );
+        assert!(!self.log().contains("panicked"), "{id}:\n{}", self.log());
+        assert_eq!(self.metrics().sum("arcly_panics_total"), 0.0, "{id}");
+    }
+
+    /// The most memory since the last call of this, and starts anew.
+    fn take_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+        // 5 resets the peak (proc(5), clear_refs).
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5").unwrap();
+        kib * 1_024
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One hostile input: what was before it, and what may be after it.
+pub struct Row {
+    pub bench: Arc<Bench>,
+    id: String,
+    closed: Closed,
+    logged: usize,
+    usage: Usage,
+    since: Instant,
+    memory: u64,
+    cpu: Duration,
+    deadline: Duration,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Row {
+    /// The next row on the shared server, once it is its turn.
+    pub fn new(id: &str) -> Self {
+        let bench = Bench::shared();
+        let turn = lock(&TURN);
+        Self::begin(bench, id, Some(turn))
+    }
+
+    /// A row on a server of its own.
+    pub fn on(bench: &Arc<Bench>, id: &str) -> Self {
+        Self::begin(Arc::clone(bench), id, None)
+    }
+
+    fn begin(bench: Arc<Bench>, id: &str, turn: Option<MutexGuard<'static, ()>>) -> Self {
+        bench.settle();
+        bench.take_peak();
+        Self {
+            id: id.to_owned(),
+            closed: bench.metrics().closed(),
+            logged: bench.log().len(),
+            usage: bench.usage(),
+            since: Instant::now(),
+            memory: MEMORY,
+            cpu: CPU,
+            deadline: AT_ONCE,
+            bench,
+            _turn: turn,
+        }
+    }
+
+    pub const fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    pub const fn cpu(mut self, bound: Duration) -> Self {
+        self.cpu = bound;
+        self
+    }
+
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// An RTMP connection on which nothing has been sent.
+    pub fn peer(&self) -> Peer {
+        Peer::open(self.bench.rtmp)
+    }
+
+    /// An HTTP connection on which nothing has been sent.
+    pub fn http(&self) -> Http {
+        Http::open(self.bench.http)
+    }
+
+    /// The peer is closed for this reason; the codes that it was sent before.
+    #[track_caller]
+    pub fn closed(self, reason: &str, mut peer: Peer) -> Vec<String> {
+        let ended = peer.wait_end(self.deadline);
+        assert!(ended, "{}: not closed within {:?}: {:?}", self.id, self.deadline, peer.codes);
+        let name = peer.name();
+        let codes = std::mem::take(&mut peer.codes);
+        drop(peer);
+        self.finish(&[("rtmp", reason, 1)], &[(name, reason)]);
+        codes
+    }
+
+    /// The same for several peers.
+    #[track_caller]
+    pub fn closed_all(self, reason: &str, peers: Vec<Peer>) {
+        let mut names = Vec::new();
+        for mut peer in peers {
+            assert!(peer.wait_end(self.deadline), "{}: not closed within {:?}", self.id, self.deadline);
+            names.push((peer.name(), reason));
+        }
+        self.finish(&[("rtmp", reason, names.len() as u64)], &names);
+    }
+
+    /// The HTTP peer is closed for this reason.
+    #[track_caller]
+    pub fn http_closed(self, reason: &str, mut http: Http) {
+        assert!(http.wait_end(self.deadline), "{}: not closed within {:?}", self.id, self.deadline);
+        let name = http.name();
+        drop(http);
+        self.finish(&[("http", reason, 1)], &[(name, reason)]);
+    }
+
+    /// The peers are left alone, and go by themselves.
+    #[track_caller]
+    pub fn tolerated(self, mut peers: Vec<Peer>) {
+        for peer in &mut peers {
+            peer.wait_end(Duration::from_millis(50));
+            assert!(!peer.ended, "{}: closed, after {:?}:\n{}", self.id, peer.codes, self.log());
+        }
+        let count = peers.len() as u64;
+        drop(peers);
+        self.finish(&[("rtmp", "peer_closed", count)], &[]);
+    }
+
+    /// The witness is well and nothing has panicked, whatever was closed for whatever reason.
+    #[track_caller]
+    pub fn undisturbed(self) {
+        self.bench.check_witness(&self.id);
+        self.bench.check_alive(&self.id);
+    }
+
+    /// What was logged since the row began.
+    pub fn log(&self) -> String {
+        self.bench.log().split_off(self.logged)
+    }
+
+    /// Everything else that has to hold. `closed` is every session that ended, with its reason; `named` are the
+    /// peers that the log has to name with theirs.
+    #[track_caller]
+    pub fn finish(self, closed: &[(&str, &str, u64)], named: &[(SocketAddr, &str)]) {
+        self.check_verdict(closed);
+        self.check_log(named);
+        self.check_resources();
+        self.bench.check_witness(&self.id);
+        self.bench.check_alive(&self.id);
+    }
+
+    #[track_caller]
+    fn check_verdict(&self, expect: &[(&str, &str, u64)]) {
+        let expect: Closed = expect
+            .iter()
+            .filter(|(.., count)| *count > 0)
+            .map(|(p, r, n)| ((p.to_string(), r.to_string()), *n))
+            .collect();
+        let since = || {
+            let mut now = self.bench.metrics().closed();
+            now.iter_mut().for_each(|(key, count)| *count -= self.closed.get(key).copied().unwrap_or(0));
+            now.retain(|_, count| *count > 0);
+            now
+        };
+        eventually(AT_ONCE, || since() == expect);
+        assert_eq!(since(), expect, "{}: sessions closed, and why; log:\n{}", self.id, self.log());
+    }
+
+    #[track_caller]
+    fn check_log(&self, named: &[(SocketAddr, &str)]) {
+        for (peer, reason) in named {
+            let peer = peer.to_string();
+            let says = |line: &str| line.contains(&peer) && line.contains(reason);
+            let said = eventually(AT_ONCE, || self.log().lines().any(says));
+            assert!(
+                said,
+                "{}: the log does not say that {peer} was closed for {reason}:\n{}",
+                self.id,
+                self.log()
+            );
+            let log = self.log();
+            let warnings = log.lines().filter(|line| line.contains(&peer) && line.contains("WARN")).count();
+            assert!(warnings <= 1, "{}: {warnings} warnings about {peer}:\n{log}", self.id);
+        }
+        let log = self.log();
+        let strange = log.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202E}');
+        assert_eq!(strange, None, "{}: in the log:\n{log}", self.id);
+    }
+
+    #[track_caller]
+    fn check_resources(&self) {
+        let (id, before) = (&self.id, &self.usage);
+        let peak = self.bench.take_peak().saturating_sub(before.rss_bytes);
+        let (kib, bound) = (peak >> 10, self.memory >> 10);
+        let cpu = (self.bench.usage().cpu - before.cpu).saturating_sub(self.since.elapsed() / WITNESS_CPU);
+        if std::env::var_os("ARCLY_SHOW_ROWS").is_some() {
+            eprintln!("{id}: {kib} KiB, {cpu:?} CPU, {:?}", self.since.elapsed());
+        }
+        assert!(kib <= bound, "{id}: {kib} KiB more memory at the peak; {bound} are allowed");
+        assert!(cpu <= self.cpu, "{id}: {cpu:?} of CPU time; {:?} are allowed", self.cpu);
+        let fds = before.fds;
+        let settled = self.bench.settles_to(fds, Duration::from_secs(2));
+        assert!(settled, "{id}: {} open files, {fds} before", self.bench.usage().fds);
+    }
+}

@@ -1,0 +1,44 @@
+//! What the tests against a running `arcly` share.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`bench`] | one server with a witness stream, and what every hostile input must leave as it was |
+//! | [`peer`] | an RTMP client that sends anything |
+//! | [`http`] | an HTTP client that sends anything, and readers and publishers of HTTP-FLV |
+//! | [`feed`] | tags of a real stream whose frames are numbered |
+//! | [`witness`] | a publisher and two readers that count what they lose |
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+pub mod bench;
+pub mod feed;
+pub mod http;
+pub mod peer;
+pub mod witness;
+
+use std::time::{Duration, Instant};
+
+/// Asks until `done` says yes; false when `limit` passes.
+pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if done() {
+            return true;
+        }
+        if Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes that look random and are the same every time (xorshift).
+pub fn noise(seed: u64) -> impl Iterator<Item = u8> {
+    let mut state = seed << 32 | 1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[2]
+    })
+}
