@@ -3,6 +3,7 @@
 //! What one session decides is also tested in `arcly-rtmp`, in virtual time and step by step. Here the same bytes
 //! meet the whole server: the log, the metrics, the memory, and everybody else.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::type_complexity, reason = "case tables")]
 
 mod support;
 
