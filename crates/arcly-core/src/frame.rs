@@ -10,8 +10,9 @@ bitflags! {
     /// What is known about a frame without decoding it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct FrameFlags: u8 {
-        /// Decoding may start here: IDR, CRA, BLA, AV1/VP9 key frame; an H.264 recovery point of a
-        /// stream that has no IDR. Every audio frame of a codec without inter-frame state carries it too.
+        /// Decoding may start here: IDR, CRA, BLA, an AV1 or VP9 key frame; in H.264 also an open GOP's recovery point,
+        /// and the recovery points of a stream that refreshes gradually instead of sending IDR pictures. Every audio
+        /// frame of a codec without inter-frame state carries it too.
         const KEYFRAME = 1;
         /// The timeline was re-based before this frame: the publisher returned, was replaced, or jumped.
         const DISCONTINUITY = 1 << 1;
