@@ -10,7 +10,8 @@ pub(crate) fn main(args: &[String]) -> Result {
     let no_test = flag(&mut args, "--no-test");
     no_more(&args)?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
-    let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+    // With every feature, as docs.rs builds them: links lead to modules that a feature switches on.
+    let doc = ["doc", "--workspace", "--all-features", "--no-deps", "--quiet"];
     // A step that fails does not hide what the later ones would say.
     let mut failed = Vec::new();
     let mut check = |name, f: &dyn Fn() -> Result| failed.extend(step(name, f).err());
