@@ -156,7 +156,7 @@ impl Default for Timeouts {
             setup: Duration::from_secs(10),
             publisher_idle: Duration::from_secs(10),
             player_idle: Duration::from_secs(60),
-            write_stall: Duration::from_secs(15),
+            write_stall: arcly_core::egress::STALL,
             publisher_stall: Duration::from_secs(5),
         }
     }

@@ -19,8 +19,13 @@ use crate::wire::handshake::Entropy;
 const READ: usize = 64 << 10;
 /// Pieces of one vectored write.
 const PIECES: usize = 64;
-/// Unacknowledged data this old ends a connection: the peer, or the way to it, is gone (F54), or it does not read.
-const USER_TIMEOUT: Duration = Duration::from_secs(12);
+/// Data that the peer has not taken for so long ends a connection: the peer, or the way to it, is gone (F54). Longer
+/// than the stall limits, so that a peer that is there and does not read is judged here and not by TCP (F31).
+const USER_TIMEOUT: Duration = Duration::from_secs(13);
+/// What the operating system takes and has not sent. A window that closes is noticed after so many bytes, and what is
+/// in flight has no such bound.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 << 10;
 /// An idle connection is probed after this, so that it does not outlive its peer by much (F54).
 const KEEPALIVE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
@@ -49,7 +54,10 @@ pub(crate) fn tune(stream: &TcpStream) {
         .with_retries(KEEPALIVE_PROBES);
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    {
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+        let _ = socket.set_tcp_notsent_lowat(UNSENT);
+    }
 }
 
 /// What the operating system holds for a publisher, who is sent next to nothing: little, so that one that does not read
@@ -93,8 +101,9 @@ pub(crate) fn poll_receive(
     })
 }
 
-/// Why a connection whose socket failed is over. `heard` says that the peer has sent something lately.
-pub(crate) fn close_reason(error: &io::Error, heard: bool) -> CloseReason {
+/// Why a connection whose socket failed is over. `waiting` says that what TCP may have given up on is data that the peer
+/// was to take: it is sent media, or it has said something lately and so is there.
+pub(crate) fn close_reason(error: &io::Error, waiting: bool) -> CloseReason {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, InvalidData, NotConnected, TimedOut, UnexpectedEof,
     };
@@ -102,8 +111,7 @@ pub(crate) fn close_reason(error: &io::Error, heard: bool) -> CloseReason {
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof => {
             CloseReason::PeerClosed
         }
-        // TCP gives up on what the peer does not take. If the peer sends all the same, it is there and does not read.
-        TimedOut if heard => CloseReason::SlowConsumer,
+        TimedOut if waiting => CloseReason::SlowConsumer,
         TimedOut => CloseReason::Timeout(Phase::Idle),
         // A TLS record that is none.
         InvalidData => CloseReason::Malformed,
@@ -225,7 +233,7 @@ mod tests {
     #[test]
     fn reasons() {
         use io::ErrorKind::{ConnectionReset, Other, TimedOut};
-        let reason = |kind: io::ErrorKind, heard| close_reason(&kind.into(), heard);
+        let reason = |kind: io::ErrorKind, waiting| close_reason(&kind.into(), waiting);
         assert_eq!(reason(ConnectionReset, true), CloseReason::PeerClosed);
         assert_eq!(reason(TimedOut, true), CloseReason::SlowConsumer);
         assert_eq!(reason(TimedOut, false), CloseReason::Timeout(Phase::Idle));

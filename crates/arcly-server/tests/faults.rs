@@ -576,7 +576,7 @@ fn f30_f31_f32_readers_that_do_not_read() {
     let mut good = Peer::open(rtmp).playing("f30");
     let half = thread::spawn(move || {
         let (since, mut read, mut pictures) = (Instant::now(), 0, Vec::new());
-        while since.elapsed() < secs(16) {
+        while since.elapsed() < secs(14) {
             match slow.next_tag(Instant::now() + secs(1)) {
                 Some(tag) => {
                     read += tag.body.len() as u64;
@@ -594,7 +594,7 @@ fn f30_f31_f32_readers_that_do_not_read() {
     let since = Instant::now();
     let mut sequence = Sequence::default();
     let mut next_byte = since;
-    while since.elapsed() < secs(18) {
+    while since.elapsed() < secs(14) {
         let tag = feed.frame();
         let due = since + Duration::from_millis(tag.timestamp.into());
         while let Some(tag) = good.next_tag(due) {
@@ -608,10 +608,10 @@ fn f30_f31_f32_readers_that_do_not_read() {
     }
     assert_eq!((sequence.lost, sequence.repeated), (0, 0), "nobody else notices");
     assert!(!publisher.ended);
-    let names: Vec<_> = deaf.iter().chain([&trickle]).map(|peer| (peer.name(), "closed")).collect();
+    let names: Vec<_> = deaf.iter().chain([&trickle]).map(|peer| (peer.name(), "slow_consumer")).collect();
     trickle.stop_listening();
     for peer in deaf.iter_mut().chain([&mut trickle]) {
-        assert!(peer.wait_end(secs(2)), "still open after {:?}", since.elapsed());
+        assert!(peer.wait_end(secs(1)), "still open after {:?}", since.elapsed());
     }
     let pictures = half.join().unwrap();
     assert!(pictures.len() > 50, "{} pictures", pictures.len());
@@ -624,21 +624,7 @@ fn f30_f31_f32_readers_that_do_not_read() {
         assert!(pair[1].1 || harmless, "{} follows {}", pair[1].0, pair[0].0);
     }
     drop((publisher, good, deaf, trickle));
-    // Whether one that says nothing and takes nothing is slow or gone, TCP cannot tell; and it tells only the first
-    // who asks, so that the other half of the connection may take it for an end. The one that reads half may have been
-    // given up too.
-    let closed = || row.bench.metrics().closed();
-    let count = |reason: &str| closed().get(&("rtmp".into(), reason.into())).copied().unwrap_or(0);
-    let evicted = || count("slow_consumer") + count("timeout(idle)");
-    assert!(support::eventually(secs(2), || evicted() + count("peer_closed") == 24), "{:?}", closed());
-    let (slow, idle) = (count("slow_consumer"), count("timeout(idle)"));
-    assert!((1..=22).contains(&(slow + idle)), "{:?}", closed());
-    let expect = [
-        ("rtmp", "slow_consumer", slow),
-        ("rtmp", "timeout(idle)", idle),
-        ("rtmp", "peer_closed", 24 - slow - idle),
-    ];
-    row.finish(&expect, &names);
+    row.finish(&[("rtmp", "slow_consumer", 21), ("rtmp", "peer_closed", 3)], &names);
 }
 
 #[test]

@@ -43,8 +43,9 @@ use worker::{Control, Message, Worker};
 pub const MAX_PENDING: usize = 256 << 10;
 /// Control bytes queued for one reader.
 pub const MAX_CONTROL: usize = 64 << 10;
-/// Time in which a socket takes nothing before its reader is given up.
-pub const STALL: Duration = Duration::from_secs(15);
+/// Time in which a socket takes nothing before its reader is given up. Together with what the operating system holds,
+/// and the sweep that looks for it, a peer that reads nothing is gone within 15 seconds (F31).
+pub const STALL: Duration = Duration::from_secs(10);
 
 struct WorkerHandle {
     inbox: mpsc::UnboundedSender<Message>,

@@ -186,7 +186,7 @@ where
             });
             let activity = activity.await;
             if let Some(reason) = self.handle(activity) {
-                break reason;
+                break self.verdict(reason).await;
             }
         };
         let why = self.error.take().unwrap_or_default();
@@ -283,7 +283,22 @@ where
 
     fn lost(&mut self, error: &io::Error, now: Instant) -> CloseReason {
         self.error.get_or_insert_with(|| error.to_string());
-        close_reason(error, now.saturating_duration_since(self.heard) < HEARD_LATELY)
+        let heard = now.saturating_duration_since(self.heard) < HEARD_LATELY;
+        close_reason(error, heard || !self.playing.is_empty())
+    }
+
+    /// Why the connection ends, when the half that reads says `reason`. TCP tells one half only that it has given up on
+    /// the peer, and the other one sees an end: what the half that writes has seen counts.
+    async fn verdict(&mut self, reason: CloseReason) -> CloseReason {
+        let Sink::Egress { attached, .. } = &mut self.sink else { return reason };
+        if reason != CloseReason::PeerClosed {
+            return reason;
+        }
+        attached.detach(reason);
+        let finished = tokio::time::timeout(FLUSH, attached.finished()).await.ok();
+        let slow = finished.as_ref().is_some_and(|finished| finished.reason == CloseReason::SlowConsumer);
+        self.sink = finished.and_then(|finished| finished.writer).map_or(Sink::Gone, Sink::Own);
+        if slow { CloseReason::SlowConsumer } else { reason }
     }
 
     /// Asks the client to go elsewhere where it understands that, and says good-bye where it does not.

@@ -392,7 +392,7 @@ fn r42_a_peer_that_does_not_read() {
     let mut bench = Bench::playing();
     for _ in 0..4 {
         bench.server.handle_backlog(bench.now, 100, true).unwrap();
-        bench.pass(secs(14.0)).message(MessageType::Acknowledgement, 0, &[0; 4]);
+        bench.pass(secs(9.0)).message(MessageType::Acknowledgement, 0, &[0; 4]);
     }
     bench.server.handle_backlog(bench.now, 0, true).unwrap();
     bench.pass(secs(20.0)).expect_open();
