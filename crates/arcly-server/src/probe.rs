@@ -93,7 +93,7 @@ impl Report {
         let engine = Engine::builder().build();
         let (key, stop) = (StreamKey::new("probe", "stream"), CancellationToken::new());
         let _stop_when_done = stop.clone().drop_guard();
-        let pulling = relay::pull(&engine, from, key.clone(), &stop);
+        let pulling = relay::pull(&engine, from, &[], key.clone(), &stop);
         let reading = async {
             let request = PlayRequest::internal(key, "probe").wait(BEGIN).lag(LagPolicy::PATIENT);
             let mut reader = engine.subscribe(request).await?.into_frames();

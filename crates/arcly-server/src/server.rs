@@ -98,10 +98,11 @@ impl Server {
         let stats = Arc::new(Stats::default());
         let engine = build_engine(&config, auth.as_ref(), &stats);
         let shutdown = CancellationToken::new();
+        let listeners = bound.listeners().map_err(io_error)?;
         let server = Arc::new(Self {
-            relays: Relays::new(Arc::clone(&engine), shutdown.clone()),
+            relays: Relays::new(Arc::clone(&engine), listeners.clone(), shutdown.clone()),
             connections: Arc::new(Connections::new(&config.limits)),
-            listeners: bound.listeners().map_err(io_error)?,
+            listeners,
             public: auth.map(|auth| auth.plain),
             started_at: SystemTime::now(),
             ready: AtomicBool::new(false),
@@ -156,7 +157,7 @@ impl Server {
         }
         for relay in &self.config.relays {
             self.relays
-                .start(&relay.from, &relay.to)
+                .start_configured(&relay.from, &relay.to)
                 .map_err(|e| ConfigError::new(format!("relays: {e}")))?;
         }
         Ok(())

@@ -62,9 +62,12 @@ enum Activity {
     Timer,
 }
 
-/// Connects to the URL's host.
+/// Connects to the URL's host, wherever the configuration says that is.
 pub(super) async fn connect(url: &RtmpUrl, config: &ClientConfig) -> Result<(ReadHalf, WriteHalf)> {
-    let stream = TcpStream::connect((&*url.host, url.port)).await?;
+    let stream = match config.addresses.as_slice() {
+        [] => TcpStream::connect((&*url.host, url.port)).await?,
+        addresses => TcpStream::connect(addresses).await?,
+    };
     tune(&stream);
     if url.tls {
         return connect_tls(stream, url, config).await;

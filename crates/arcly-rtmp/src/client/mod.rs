@@ -15,6 +15,7 @@
 mod backoff;
 mod link;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcly_core::derived::Headers;
@@ -43,6 +44,9 @@ pub struct ClientConfig {
     pub session: SessionConfig,
     /// Connect again when a connection fails or ends; `None` gives up at the first failure.
     pub reconnect: Option<Backoff>,
+    /// Where the URL's host is, for whoever has resolved and checked it; empty to resolve it with each connection. With
+    /// addresses a server that asks to connect elsewhere is not followed.
+    pub addresses: Vec<SocketAddr>,
     /// What `rtmps://` URLs are connected with: the roots to trust, above all.
     #[cfg(feature = "tls")]
     pub tls: Option<Arc<tokio_rustls::rustls::ClientConfig>>,
@@ -88,7 +92,9 @@ impl Client {
 
     /// Goes where the server said, if it did.
     pub(crate) fn follow(&mut self, outcome: &Outcome) {
-        if let Outcome::Moved(Some(url)) = outcome {
+        if let Outcome::Moved(Some(url)) = outcome
+            && self.config.addresses.is_empty()
+        {
             self.url = (**url).clone();
         }
     }

@@ -141,6 +141,9 @@ pub struct AuthConfig {
     pub public_play: Vec<String>,
     /// Streams that anybody may publish without credentials.
     pub public_publish: Vec<String>,
+    /// Relays that are started over the API may connect to loopback, private and other addresses that are not of the
+    /// public Internet, although whoever starts them may be elsewhere. Those of `[[relays]]` may in any case.
+    pub private_relays: bool,
 }
 
 impl AuthConfig {

@@ -22,6 +22,11 @@ impl Problem {
         Self { status, detail: detail.into(), reason: None }
     }
 
+    /// An error of that kind, with a sentence for people.
+    pub(super) fn because(reason: CloseReason, detail: impl Into<String>) -> Self {
+        Self { status: status_of(reason), detail: detail.into(), reason: Some(reason) }
+    }
+
     /// There is no stream of that name.
     pub(super) fn no_stream(key: &StreamKey) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arcly_core::CloseReason;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::api::{done, time};
 use super::problem::Problem;
-use crate::relay::RelayInfo;
+use crate::relay::{Reach, RelayError, RelayInfo};
 use crate::server::Server;
 
 /// What starts a relay.
@@ -50,13 +51,29 @@ pub(super) async fn start(
             return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
         }
     };
-    match server.relays().start(&wanted.from, &wanted.to) {
+    match server.relays().start(&wanted.from, &wanted.to, reach(&server)).await {
         Ok(relay) => {
             let location = format!("/api/v1/relays/{}", relay.id);
             (StatusCode::CREATED, [(header::LOCATION, location)], Json(describe(&relay))).into_response()
         }
-        Err(error) => Problem::new(StatusCode::BAD_REQUEST, error).into_response(),
+        Err(error) => refused(&error).into_response(),
     }
+}
+
+/// Without configured credentials only loopback reaches the API, from where all that is not public is reached anyway.
+const fn reach(server: &Server) -> Reach {
+    let auth = &server.config().auth;
+    if !auth.is_configured() || auth.private_relays { Reach::Anywhere } else { Reach::Public }
+}
+
+fn refused(error: &RelayError) -> Problem {
+    let reason = match error {
+        RelayError::Invalid(_) => return Problem::new(StatusCode::BAD_REQUEST, error.to_string()),
+        RelayError::Forbidden(_) => CloseReason::Forbidden,
+        RelayError::Conflict(_) => CloseReason::Conflict,
+        RelayError::Unresolved(_) => CloseReason::NotFound,
+    };
+    Problem::because(reason, error.to_string())
 }
 
 pub(super) async fn stop(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {

@@ -3,6 +3,7 @@
 use core::future::poll_fn;
 use core::pin::Pin;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,15 +33,17 @@ const MAX_ERROR: usize = 4 << 10;
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Reads a stream and hands each event to `take`, until the body ends.
+/// Reads a stream and hands each event to `take`, until the body ends. The server is one of `at`, or whoever the URL's
+/// host resolves to when there are none.
 ///
 /// # Errors
 /// The server cannot be reached, refuses, sends what is not FLV, or falls silent; or `take` fails.
 pub(super) async fn read(
     url: &Url,
+    at: &[SocketAddr],
     mut take: impl FnMut(MediaEvent) -> Result<(), StreamError>,
 ) -> Result<(), StreamError> {
-    let mut body = within(SETUP, Phase::Connect, open(url)).await?;
+    let mut body = within(SETUP, Phase::Connect, open(url, at)).await?;
     let mut reader = Reader::new();
     loop {
         let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
@@ -58,21 +61,21 @@ pub(super) async fn read(
     }
 }
 
-async fn open(url: &Url) -> Result<Incoming, StreamError> {
+async fn open(url: &Url, at: &[SocketAddr]) -> Result<Incoming, StreamError> {
     let request =
         request(url, "GET")?.body(Empty::<Bytes>::new()).map_err(|e| StreamError::protocol(e.to_string()))?;
-    let response = send(url, request).await?;
+    let response = send(url, at, request).await?;
     match response.status() {
         StatusCode::OK => Ok(response.into_body()),
         status => Err(rejected(status, response.into_body()).await),
     }
 }
 
-/// Publishes a body until it ends.
+/// Publishes a body until it ends, on one of `at` as [`read`] does.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
-pub(super) async fn write<B>(url: &Url, body: B) -> Result<(), StreamError>
+pub(super) async fn write<B>(url: &Url, at: &[SocketAddr], body: B) -> Result<(), StreamError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -81,7 +84,7 @@ where
         .header(header::CONTENT_TYPE, MEDIA_TYPE)
         .body(body)
         .map_err(|e| StreamError::protocol(e.to_string()))?;
-    let response = send(url, request).await?;
+    let response = send(url, at, request).await?;
     if response.status().is_success() {
         return Ok(());
     }
@@ -103,12 +106,16 @@ fn request(url: &Url, method: &str) -> Result<http::request::Builder, StreamErro
     Ok(builder)
 }
 
-async fn send<B>(url: &Url, request: Request<B>) -> Result<http::Response<Incoming>, StreamError>
+async fn send<B>(
+    url: &Url,
+    at: &[SocketAddr],
+    request: Request<B>,
+) -> Result<http::Response<Incoming>, StreamError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let io = within(SETUP, Phase::Connect, connect(url)).await?;
+    let io = within(SETUP, Phase::Connect, connect(url, at)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
     // The connection ends with the request: its other half is dropped with the response, or with this future.
@@ -118,10 +125,13 @@ where
     sender.send_request(request).await.map_err(broken)
 }
 
-async fn connect(url: &Url) -> Result<Box<dyn Io>, StreamError> {
+async fn connect(url: &Url, at: &[SocketAddr]) -> Result<Box<dyn Io>, StreamError> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
-    let stream = TcpStream::connect((host.as_str(), port)).await?;
+    let stream = match at {
+        [] => TcpStream::connect((host.as_str(), port)).await?,
+        at => TcpStream::connect(at).await?,
+    };
     stream.set_nodelay(true)?;
     if url.scheme() != "https" {
         return Ok(Box::new(stream));
@@ -163,7 +173,7 @@ fn basic(url: &Url) -> String {
     format!("Basic {}", base64(login.as_bytes()))
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let (mut out, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&byte, tail)) = rest.split_first() {
         let hex = tail.get(..2).and_then(|hex| u8::from_str_radix(core::str::from_utf8(hex).ok()?, 16).ok());

@@ -8,11 +8,13 @@
 
 mod endpoint;
 mod http_flv;
+mod route;
 mod rtmp;
 mod run;
 mod supervisor;
 
 pub use endpoint::Endpoint;
+pub use route::{Reach, RelayError};
 pub(crate) use run::FileSource;
 pub use run::{copy, pull, push};
 pub use supervisor::{RelayInfo, RelayState, Relays};

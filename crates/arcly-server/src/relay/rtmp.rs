@@ -1,5 +1,6 @@
 //! RTMP, as a client.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arcly_core::{Engine, PlayRequest, PlaybackRegistry as _, StreamError};
@@ -14,11 +15,12 @@ use crate::tls;
 pub(super) async fn pull(
     engine: &Arc<Engine>,
     url: &Url,
+    at: &[SocketAddr],
     key: StreamKey,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
     let registry = Arc::clone(engine) as Arc<dyn PublishRegistry>;
-    client(url)?.pull(registry, key, cancel.clone()).await
+    client(url, at)?.pull(registry, key, cancel.clone()).await
 }
 
 /// Publishes a stream of this server on the other one.
@@ -26,9 +28,10 @@ pub(super) async fn push(
     engine: &Arc<Engine>,
     request: PlayRequest,
     url: &Url,
+    at: &[SocketAddr],
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let client = client(url)?;
+    let client = client(url, at)?;
     let subscription = engine.subscribe(request).await?;
     let stream = Arc::clone(subscription.stream());
     let reason = client.push(subscription, cancel).await?;
@@ -38,8 +41,9 @@ pub(super) async fn push(
     Err(StreamError::Closed(reason))
 }
 
-fn client(url: &Url) -> Result<Client, StreamError> {
+fn client(url: &Url, at: &[SocketAddr]) -> Result<Client, StreamError> {
     let mut config = ClientConfig::default();
+    config.addresses = at.to_vec();
     if url.scheme() == "rtmps" {
         config.tls = Some(tls::client().map_err(StreamError::protocol)?);
     }

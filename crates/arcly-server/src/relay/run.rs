@@ -1,5 +1,6 @@
 //! One copy of one stream, from one end to the other.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,30 +28,37 @@ const WAIT: Duration = Duration::from_secs(10);
 /// What one copy on the command line keeps: enough for a slow upstream to catch up.
 const KEEP: u64 = 64 << 20;
 
-/// Copies `from` into a stream of this server, until it ends or `cancel` fires.
+/// Copies `from` into a stream of this server, until it ends or `cancel` fires. A URL's server is one of `at`, or whoever
+/// its host resolves to when there are none.
 ///
 /// # Errors
 /// The stream cannot be published, or what it comes from cannot be read.
 pub async fn pull(
     engine: &Arc<Engine>,
     from: &Endpoint,
+    at: &[SocketAddr],
     key: StreamKey,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
     if let Endpoint::Rtmp(url) = from {
-        return rtmp::pull(engine, url, key, cancel).await;
+        return rtmp::pull(engine, url, at, key, cancel).await;
     }
-    cancel.run_until_cancelled(pull_plain(engine, from, key)).await.unwrap_or(Ok(()))
+    cancel.run_until_cancelled(pull_plain(engine, from, at, key)).await.unwrap_or(Ok(()))
 }
 
 /// Pulls from what needs no good-bye.
-async fn pull_plain(engine: &Arc<Engine>, from: &Endpoint, key: StreamKey) -> Result<(), StreamError> {
+async fn pull_plain(
+    engine: &Arc<Engine>,
+    from: &Endpoint,
+    at: &[SocketAddr],
+    key: StreamKey,
+) -> Result<(), StreamError> {
     let request = PublishRequest::internal(key, "relay");
     match from {
         Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
         Endpoint::HttpFlv(url) => {
             let mut publisher = engine.publish(request).await?;
-            http_flv::read(url, |event| give(&mut publisher, event)).await
+            http_flv::read(url, at, |event| give(&mut publisher, event)).await
         }
         Endpoint::File(path) => {
             let (mut source, mut pace) = (FileSource::open(path).await?, Pace::default());
@@ -70,7 +78,7 @@ async fn pull_plain(engine: &Arc<Engine>, from: &Endpoint, key: StreamKey) -> Re
     }
 }
 
-/// Copies a stream of this server to `to`, until it ends or `cancel` fires.
+/// Copies a stream of this server to `to`, until it ends or `cancel` fires; `at` as in [`pull`].
 ///
 /// # Errors
 /// There is no such stream, or what it goes to cannot be written.
@@ -78,15 +86,16 @@ pub async fn push(
     engine: &Arc<Engine>,
     key: StreamKey,
     to: &Endpoint,
+    at: &[SocketAddr],
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
     let request = PlayRequest::internal(key, "relay").wait(WAIT);
     match to {
-        Endpoint::Rtmp(url) => rtmp::push(engine, request, url, cancel).await,
+        Endpoint::Rtmp(url) => rtmp::push(engine, request, url, at, cancel).await,
         Endpoint::HttpFlv(url) => {
             let pushing = async {
                 let subscription = engine.subscribe(request).await?;
-                http_flv::write(url, FlvBody::live(subscription.into_derived(0, Packetizer::new))).await
+                http_flv::write(url, at, FlvBody::live(subscription.into_derived(0, Packetizer::new))).await
             };
             cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
         }
@@ -113,8 +122,8 @@ pub async fn copy(from: &Endpoint, to: &Endpoint, cancel: &CancellationToken) ->
     let engine = Engine::builder().default_app(app).build();
     let key = StreamKey::new("relay", "copy");
     let stop = cancel.child_token();
-    let reading = pull(&engine, from, key.clone(), &stop);
-    let writing = push(&engine, key, to, &stop);
+    let reading = pull(&engine, from, &[], key.clone(), &stop);
+    let writing = push(&engine, key, to, &[], &stop);
     tokio::pin!(reading, writing);
     tokio::select! {
         written = &mut writing => {

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arcly_core::{Engine, StreamError};
+use arcly_core::{Engine, StreamKey};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Endpoint, pull, push};
+use super::route::Route;
+use super::{Endpoint, Reach, RelayError, pull, push};
+use crate::server::Listener;
 
 /// Relays of one server.
 const MAX_RELAYS: usize = 1_000;
@@ -54,14 +56,20 @@ pub struct RelayInfo {
 
 struct Entry {
     info: Mutex<RelayInfo>,
+    reach: Reach,
     stop: CancellationToken,
 }
 
 /// The relays of one server. Each is a task that tries again until it is stopped.
 pub struct Relays {
-    engine: Arc<Engine>,
+    shared: Arc<Shared>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    listeners: Vec<Listener>,
     entries: Mutex<Entries>,
 }
 
@@ -69,54 +77,112 @@ pub struct Relays {
 struct Entries {
     last: u64,
     by_id: BTreeMap<u64, Arc<Entry>>,
+    /// The relays that read one stream of this server and write another, whether by name or by way of a listener.
+    within: BTreeMap<u64, (StreamKey, StreamKey)>,
+}
+
+impl Entries {
+    /// Notes that the relay leads from one stream to another of this server.
+    ///
+    /// # Errors
+    /// The one it writes is where the one it reads comes from.
+    fn lead(&mut self, id: u64, within: Option<(StreamKey, StreamKey)>) -> Result<(), RelayError> {
+        self.within.remove(&id);
+        let Some((from, to)) = within else { return Ok(()) };
+        let (mut reached, mut next) = (vec![to.clone()], 0);
+        while let Some(key) = reached.get(next) {
+            if *key == from {
+                return Err(RelayError::Conflict(format!(
+                    "`{from}` would be fed with itself, by way of `{to}`"
+                )));
+            }
+            let further = self.within.values().filter(|(source, _)| source == key).map(|(_, to)| to);
+            let further: Vec<_> = further.filter(|to| !reached.contains(to)).cloned().collect();
+            reached.extend(further);
+            next += 1;
+        }
+        if self.by_id.contains_key(&id) {
+            self.within.insert(id, (from, to));
+        }
+        Ok(())
+    }
 }
 
 impl core::fmt::Debug for Relays {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Relays").field("running", &self.entries.lock().by_id.len()).finish_non_exhaustive()
+        let running = self.shared.entries.lock().by_id.len();
+        f.debug_struct("Relays").field("running", &running).finish_non_exhaustive()
     }
 }
 
 impl Relays {
-    pub(crate) fn new(engine: Arc<Engine>, shutdown: CancellationToken) -> Self {
-        Self { engine, shutdown, tasks: TaskTracker::new(), entries: Mutex::default() }
+    pub(crate) fn new(engine: Arc<Engine>, listeners: Vec<Listener>, shutdown: CancellationToken) -> Self {
+        let shared = Arc::new(Shared { engine, listeners, entries: Mutex::default() });
+        Self { shared, shutdown, tasks: TaskTracker::new() }
     }
 
-    /// Starts a relay; one end at least is a stream of this server.
+    /// Starts a relay for somebody who reaches the API; one end at least is a stream of this server. What cannot be
+    /// resolved is started all the same, and checked when it can be.
     ///
     /// # Errors
-    /// A message that says what is wrong with the ends, or that there are too many relays.
-    pub fn start(&self, from: &str, to: &str) -> Result<RelayInfo, String> {
-        let (from, to) = (Endpoint::parse_remote(from)?, Endpoint::parse_remote(to)?);
-        Endpoint::check_pair(&from, &to)?;
-        let entry = {
-            let mut entries = self.entries.lock();
-            if entries.by_id.len() >= MAX_RELAYS {
-                return Err(format!("there are {MAX_RELAYS} relays already"));
-            }
-            entries.last += 1;
-            let info = RelayInfo {
-                id: entries.last,
-                from,
-                to,
-                state: RelayState::Connecting,
-                since: SystemTime::now(),
-                attempts: 0,
-                last_error: None,
-            };
-            let info_id = info.id;
-            let entry = Arc::new(Entry { info: Mutex::new(info), stop: self.shutdown.child_token() });
-            entries.by_id.insert(info_id, Arc::clone(&entry));
-            entry
+    /// The ends cannot be ends, lead where `reach` does not, or close a loop; or there are too many relays.
+    pub async fn start(&self, from: &str, to: &str, reach: Reach) -> Result<RelayInfo, RelayError> {
+        let (from, to) = ends(from, to)?;
+        let route = match Route::find(&from, &to, reach, &self.shared.listeners).await {
+            Err(RelayError::Unresolved(_)) => Route::default(),
+            route => route?,
         };
-        let info = entry.info.lock().clone();
-        self.tasks.spawn(keep_running(Arc::clone(&self.engine), entry));
+        self.launch(from, to, reach, route.within)
+    }
+
+    /// Starts a relay that the operator has configured: it may lead anywhere, and a loop shows when it is tried.
+    ///
+    /// # Errors
+    /// The ends cannot be ends, or there are too many relays.
+    pub fn start_configured(&self, from: &str, to: &str) -> Result<RelayInfo, RelayError> {
+        let (from, to) = ends(from, to)?;
+        self.launch(from, to, Reach::Anywhere, None)
+    }
+
+    fn launch(
+        &self,
+        from: Endpoint,
+        to: Endpoint,
+        reach: Reach,
+        within: Option<(StreamKey, StreamKey)>,
+    ) -> Result<RelayInfo, RelayError> {
+        let mut entries = self.shared.entries.lock();
+        if entries.by_id.len() >= MAX_RELAYS {
+            return Err(RelayError::Invalid(format!("there are {MAX_RELAYS} relays already")));
+        }
+        let id = entries.last + 1;
+        let info = RelayInfo {
+            id,
+            from,
+            to,
+            state: RelayState::Connecting,
+            since: SystemTime::now(),
+            attempts: 0,
+            last_error: None,
+        };
+        let stop = self.shutdown.child_token();
+        let entry = Arc::new(Entry { info: Mutex::new(info.clone()), reach, stop });
+        entries.by_id.insert(id, Arc::clone(&entry));
+        if let Err(error) = entries.lead(id, within) {
+            entries.by_id.remove(&id);
+            return Err(error);
+        }
+        entries.last = id;
+        drop(entries);
+        self.tasks.spawn(keep_running(Arc::clone(&self.shared), entry));
         Ok(info)
     }
 
     /// Stops a relay; false when there is none of that number.
     pub fn stop(&self, id: u64) -> bool {
-        let Some(entry) = self.entries.lock().by_id.remove(&id) else { return false };
+        let mut entries = self.shared.entries.lock();
+        let Some(entry) = entries.by_id.remove(&id) else { return false };
+        entries.within.remove(&id);
         entry.stop.cancel();
         true
     }
@@ -124,7 +190,7 @@ impl Relays {
     /// Every relay, by number.
     #[must_use]
     pub fn list(&self) -> Vec<RelayInfo> {
-        self.entries.lock().by_id.values().map(|entry| entry.info.lock().clone()).collect()
+        self.shared.entries.lock().by_id.values().map(|entry| entry.info.lock().clone()).collect()
     }
 
     pub(crate) fn close(&self) {
@@ -136,11 +202,18 @@ impl Relays {
     }
 }
 
-async fn keep_running(engine: Arc<Engine>, entry: Arc<Entry>) {
+fn ends(from: &str, to: &str) -> Result<(Endpoint, Endpoint), RelayError> {
+    let end = |text| Endpoint::parse_remote(text).map_err(RelayError::Invalid);
+    let (from, to) = (end(from)?, end(to)?);
+    Endpoint::check_pair(&from, &to).map_err(RelayError::Invalid)?;
+    Ok((from, to))
+}
+
+async fn keep_running(shared: Arc<Shared>, entry: Arc<Entry>) {
     let mut pause = FIRST_PAUSE;
     while !entry.stop.is_cancelled() {
         let began = Instant::now();
-        let result = attempt(&engine, &entry).await;
+        let result = attempt(&shared, &entry).await;
         if entry.stop.is_cancelled() {
             break;
         }
@@ -156,25 +229,30 @@ async fn keep_running(engine: Arc<Engine>, entry: Arc<Entry>) {
     entry.info.lock().state = RelayState::Stopped;
 }
 
-async fn attempt(engine: &Arc<Engine>, entry: &Entry) -> Result<(), StreamError> {
-    let (from, to) = {
+async fn attempt(shared: &Shared, entry: &Entry) -> Result<(), String> {
+    let (id, from, to) = {
         let mut info = entry.info.lock();
         info.attempts += 1;
         info.state = RelayState::Connecting;
-        (info.from.clone(), info.to.clone())
+        (info.id, info.from.clone(), info.to.clone())
     };
-    match (from, to) {
-        (from, Endpoint::Stream(key)) => pull(engine, &from, key, &entry.stop).await,
-        (Endpoint::Stream(key), to) => push(engine, key, &to, &entry.stop).await,
-        _ => Err(StreamError::protocol("one end must be a stream of this server")),
-    }
+    let finding = Route::find(&from, &to, entry.reach, &shared.listeners);
+    let Some(route) = entry.stop.run_until_cancelled(finding).await else { return Ok(()) };
+    let Route { at, within } = route.map_err(|error| error.to_string())?;
+    shared.entries.lock().lead(id, within).map_err(|error| error.to_string())?;
+    let done = match (from, to) {
+        (from, Endpoint::Stream(key)) => pull(&shared.engine, &from, &at, key, &entry.stop).await,
+        (Endpoint::Stream(key), to) => push(&shared.engine, key, &to, &at, &entry.stop).await,
+        _ => return Err("one end must be a stream of this server".into()),
+    };
+    done.map_err(|error| error.to_string())
 }
 
-fn note_failure(entry: &Entry, result: &Result<(), StreamError>, pause: Duration) {
+fn note_failure(entry: &Entry, result: &Result<(), String>, pause: Duration) {
     let mut info = entry.info.lock();
     let error = match result {
         Ok(()) => "the stream ended".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => error.clone(),
     };
     tracing::info!(relay = info.id, from = %info.from, to = %info.to, %error, ?pause, "relay tries again");
     info.state = RelayState::Waiting;
