@@ -230,6 +230,33 @@ mod tests {
         assert_eq!((outbox.take(), outbox.len(), outbox.is_empty()), (Bytes::from_static(b"bcd"), 0, true));
     }
 
+    /// A peer that is cut off is given up within 15 seconds, whether there is data on the way to it or not.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    #[tokio::test]
+    async fn f54_sockets_notice_a_peer_that_is_cut_off() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let stream = accepted.unwrap().0;
+        tune(&stream);
+        let socket = SockRef::from(&stream);
+        let limit = Duration::from_secs(15);
+        assert!(socket.keepalive().unwrap());
+        let (time, interval) =
+            (socket.tcp_keepalive_time().unwrap(), socket.tcp_keepalive_interval().unwrap());
+        let retries = socket.tcp_keepalive_retries().unwrap();
+        assert_eq!((time, interval, retries), (KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES));
+        let silent = time + interval * retries;
+        assert!(silent <= limit, "{silent:?}");
+        // Where there is a user time-out, it and not the number of probes ends an idle connection, at a probe.
+        let user = socket.tcp_user_timeout().unwrap().unwrap();
+        assert!(user <= silent, "{user:?}");
+        // And what is alive and does not read is judged before TCP gives up on it.
+        let stall = crate::config::Timeouts::default().write_stall + Duration::from_secs(1);
+        assert!(stall < user, "{stall:?} {user:?}");
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT);
+    }
+
     #[test]
     fn reasons() {
         use io::ErrorKind::{ConnectionReset, Other, TimedOut};

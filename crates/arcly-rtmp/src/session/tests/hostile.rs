@@ -401,6 +401,24 @@ fn r42_a_peer_that_does_not_read() {
 }
 
 #[test]
+fn f54_silence_ends_within_15_seconds() {
+    // A publisher that says nothing, although it is asked.
+    let mut bench = Bench::publishing();
+    bench.pass(secs(9.9)).expect_open();
+    let is_ping =
+        |c: &ControlMessage| matches!(c, ControlMessage::User(crate::wire::UserControl::PingRequest(_)));
+    assert!(bench.controls().iter().any(is_ping));
+    bench.pass(secs(5.1)).expect_closed(Timeout(Phase::Idle));
+
+    // A player that says nothing and takes nothing; one that takes what it is sent may be silent for longer.
+    let mut bench = Bench::playing();
+    bench.pass(secs(15.0)).expect_open();
+    bench.server.handle_backlog(bench.now, 100, false).unwrap();
+    bench.pass(secs(9.9)).expect_open();
+    bench.pass(secs(5.1)).expect_closed(CloseReason::SlowConsumer);
+}
+
+#[test]
 fn r47_floods_of_courtesies() {
     let requests = [
         Request::FcPublish("cam".into()),

@@ -1,0 +1,126 @@
+//! F54: peers that the network cuts off without a word, in a network namespace whose loopback drops everything.
+//!
+//! The test runs itself again inside of a namespace of its own, which ends with it. That takes Linux, `unshare`, `ip`,
+//! `nft`, and permission; without them it says so and proves nothing. What it takes of the socket and of the session
+//! is also tested without, in `io` and in `session`.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arcly_core::contract::observe::{EngineEvent, EventItem};
+use arcly_core::{
+    AppSpec, CloseReason, Engine, Phase, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest,
+    Publisher, StreamKey,
+};
+use arcly_rtmp::{Client, Server, ServerConfig};
+use arcly_testkit::media::Source;
+use tokio_util::sync::CancellationToken;
+
+/// Set inside of the namespace, to the name of the one outside.
+const INSIDE: &str = "ARCLY_TEST_NAMESPACE";
+const LIMIT: Duration = Duration::from_secs(15);
+const CUT: &str =
+    "table inet cut { chain input { type filter hook input priority 0; meta l4proto tcp drop; }; }";
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn namespace() -> OsString {
+    std::fs::read_link("/proc/self/ns/net").unwrap().into()
+}
+
+#[test]
+fn f54_peers_behind_a_cut_are_gone_within_15_seconds() {
+    let name = "f54_peers_behind_a_cut_are_gone_within_15_seconds";
+    if let Some(outside) = std::env::var_os(INSIDE) {
+        assert_ne!(namespace(), outside, "nothing but a namespace of its own may be cut off");
+        return tokio::runtime::Runtime::new().unwrap().block_on(cut_off());
+    }
+    if !run("unshare", &["--net", "sh", "-c", "ip link set lo up && nft flush ruleset"]) {
+        return eprintln!("SKIPPED {name}: no network namespace with a packet filter may be made here");
+    }
+    let this = std::env::current_exe().unwrap();
+    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
+    let inside = Command::new("unshare")
+        .args(["--net", "sh", "-c", script])
+        .arg(this)
+        .arg(name)
+        .env(INSIDE, namespace())
+        .status();
+    assert!(inside.unwrap().success(), "it failed inside of the namespace");
+}
+
+/// A publisher, a player of a stream that goes on, and a player of one that stands still; then the cut.
+async fn cut_off() {
+    let waiting = || Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
+    let (engine, elsewhere) = (waiting(), waiting());
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default()).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let mut events = engine.events();
+    let shutdown = CancellationToken::new();
+    let context = engine.context(shutdown.clone());
+    tokio::spawn(async move { server.run(context).await });
+
+    let key = |name: &str| StreamKey::new("live", name);
+    let mut sources = Vec::new();
+    for (engine, name) in [(&engine, "going"), (&engine, "still"), (&elsewhere, "sent")] {
+        sources.push(publisher(engine, key(name)).await);
+    }
+    let client = |name: &str| Client::new(format!("rtmp://{address}/live/{name}")).unwrap();
+    for name in ["going", "still"] {
+        let (client, engine, key) = (client(name), Arc::clone(&elsewhere), key(name));
+        tokio::spawn(async move { client.pull(engine, key, CancellationToken::new()).await });
+    }
+    let subscription = elsewhere.subscribe(PlayRequest::internal(key("sent"), "test")).await.unwrap();
+    let sender = client("sent");
+    tokio::spawn(async move { sender.push(subscription, &CancellationToken::new()).await });
+
+    let feed = tokio::spawn(async move {
+        for (at, frame) in Source::aac().seconds(30).into_iter().enumerate() {
+            for (which, source) in sources.iter_mut().enumerate() {
+                if which != 1 || at == 0 {
+                    source.publish(frame.clone()).unwrap();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(21)).await;
+        }
+    });
+    for (engine, name) in [(&engine, "sent"), (&elsewhere, "going"), (&elsewhere, "still")] {
+        let request = PlayRequest::internal(key(name), "test").wait(LIMIT);
+        let mut reader = engine.subscribe(request).await.unwrap().into_frames();
+        let read = tokio::time::timeout(LIMIT, reader.next()).await;
+        read.expect("a frame comes through").unwrap();
+    }
+
+    assert!(run("nft", &[CUT]));
+    let since = Instant::now();
+    let mut reasons = Vec::new();
+    while reasons.len() < 3 {
+        let left = LIMIT.saturating_sub(since.elapsed());
+        let event = tokio::time::timeout(left, events.next()).await;
+        let event = event.unwrap_or_else(|_| panic!("after {LIMIT:?} only {reasons:?} have ended"));
+        if let Some(EventItem::Event(EngineEvent::SessionClosed { reason, .. })) = event {
+            reasons.push((reason, since.elapsed()));
+        }
+    }
+    eprintln!("{reasons:?}");
+    let is_gone = |reason| matches!(reason, CloseReason::SlowConsumer | CloseReason::Timeout(Phase::Idle));
+    assert!(reasons.iter().all(|(reason, _)| is_gone(*reason)), "{reasons:?}");
+    assert!(reasons.iter().any(|(reason, _)| *reason == CloseReason::Timeout(Phase::Idle)), "{reasons:?}");
+    feed.abort();
+    shutdown.cancel();
+}
+
+async fn publisher(engine: &Engine, key: StreamKey) -> Publisher {
+    let mut publisher = engine.publish(PublishRequest::internal(key, "test")).await.unwrap();
+    publisher.set_tracks(Source::aac().tracks()).unwrap();
+    publisher
+}
