@@ -140,7 +140,10 @@ fn deaf_publisher(row: &Row) -> thread::JoinHandle<std::net::SocketAddr> {
             }
         }
         let (open, after) = (full - since, full.elapsed());
-        assert!((secs(4)..secs(15)).contains(&after), "R42: closed {after:?} after its window, full after {open:?}");
+        assert!(
+            (secs(4)..secs(15)).contains(&after),
+            "R42: closed {after:?} after its window, full after {open:?}"
+        );
         while let Some(tag) = player.next_tag(Instant::now() + Duration::from_millis(300)) {
             sequence.note(&tag);
         }

@@ -1,5 +1,6 @@
 //! The accept loop: sockets become watched connections, connections become requests.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -186,6 +187,11 @@ impl Shared {
 /// What the HTTP library's error says about the connection; the guard knows better where it noted a reason.
 fn failure(error: &(dyn std::error::Error + 'static)) -> CloseReason {
     let Some(error) = error.downcast_ref::<hyper::Error>() else { return CloseReason::Io };
+    let of_h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    if let Some(error) = of_h2.filter(|error| error.is_library()) {
+        let too_much = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        return if too_much { CloseReason::Limit("frames") } else { CloseReason::Malformed };
+    }
     if error.is_parse_too_large() {
         CloseReason::Limit("head")
     } else if error.is_parse() {

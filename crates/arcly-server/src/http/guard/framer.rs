@@ -57,8 +57,10 @@ const fn limit(status: u16, name: &'static str, what: &'static str) -> Violation
 enum Framing {
     Length(u64),
     Chunked,
-    /// The connection becomes something else: WebSocket, HTTP/2.
+    /// The connection becomes something else: WebSocket.
     Opaque,
+    /// The connection is one of HTTP/2.
+    Multiplexed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ enum State {
     Body(u64),
     Chunk(Chunked),
     Opaque,
+    Multiplexed,
 }
 
 /// The place within a chunked body.
@@ -120,11 +123,16 @@ impl Framer {
         self.state == State::Head && !self.head.is_empty()
     }
 
+    /// True when the connection is one of HTTP/2.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.state == State::Multiplexed
+    }
+
     /// How many bytes of a body may be read past this framer; tell it with [`pass`](Self::pass).
     pub(crate) fn body_left(&self) -> Option<u64> {
         match self.state {
             State::Body(left) | State::Chunk(Chunked::Data(left)) => Some(left),
-            State::Opaque => Some(u64::MAX),
+            State::Opaque | State::Multiplexed => Some(u64::MAX),
             _ => None,
         }
     }
@@ -150,7 +158,7 @@ impl Framer {
                 State::Head => self.feed_head(input, out)?,
                 State::Body(left) | State::Chunk(Chunked::Data(left)) => self.feed_body(left, input, out),
                 State::Chunk(at) => feed_chunked(&mut self.state, at, input, out)?,
-                State::Opaque => self.feed_body(u64::MAX, input, out),
+                State::Opaque | State::Multiplexed => self.feed_body(u64::MAX, input, out),
             };
         }
         Ok(())
@@ -170,6 +178,7 @@ impl Framer {
                     Framing::Length(length) => State::Body(length),
                     Framing::Chunked => State::Chunk(Chunked::START),
                     Framing::Opaque => State::Opaque,
+                    Framing::Multiplexed => State::Multiplexed,
                 };
                 out.extend_from_slice(&self.head);
                 self.head.clear();
@@ -331,7 +340,7 @@ impl Fields {
 /// Checks a complete head, its empty line included, and tells how the body ends.
 fn check(head: &[u8]) -> Result<Framing, Violation> {
     if head == H2_PREFACE {
-        return Ok(Framing::Opaque);
+        return Ok(Framing::Multiplexed);
     }
     let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let request = lines.next().unwrap_or_default();

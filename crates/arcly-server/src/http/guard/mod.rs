@@ -6,11 +6,13 @@
 //! | between requests | 60 s | `timeout(idle)` |
 //! | a write without progress | 15 s | `slow_consumer` |
 //! | head, header fields | 16 KiB, 100 | 431, `limit(head)`, `limit(headers)` |
+//! | HTTP/2 frames that carry nothing | 1000 at once, 50 a second | `limit(frames)` |
 //! | everything else that [`framer`] refuses | | 400, `malformed` |
 //!
 //! The deadline of a head is for all of it: a peer that sends one byte a second does not move it.
 
 mod framer;
+mod h2;
 
 use std::future::Future;
 use std::io;
@@ -29,6 +31,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::h2::FrameMeter;
 use framer::MAX_HEAD;
 pub(super) use framer::{Framer, MAX_FIELDS, Violation};
 
@@ -143,6 +146,7 @@ pub(super) struct Guarded<S> {
     io: S,
     connection: Arc<Connection>,
     framer: Framer,
+    frames: FrameMeter,
     scratch: Box<[u8]>,
     /// Framed, and not read yet.
     ready: BytesMut,
@@ -166,6 +170,7 @@ impl<S> Guarded<S> {
             io,
             connection,
             framer: Framer::new(),
+            frames: FrameMeter::new(),
             scratch: vec![0; READ_SIZE].into(),
             ready: BytesMut::new(),
             held: BytesMut::new(),
@@ -279,6 +284,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let before = out.filled().len();
+        ready!(this.poll_framed(cx, out))?;
+        if this.framer.is_multiplexed() {
+            let came = out.filled().get(before..).unwrap_or_default();
+            let taken = this.frames.take(came, Instant::now());
+            taken.or_else(|violation| this.refuse(violation))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
+    /// Reads what is framed.
+    fn poll_framed(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         loop {
             if this.reject.is_some() {
                 return this.poll_reject(cx);
