@@ -21,13 +21,13 @@ const READ: usize = 64 << 10;
 const PIECES: usize = 64;
 /// Data that the peer has not taken for so long ends a connection: the peer, or the way to it, is gone (F54). Longer
 /// than the stall limits, so that a peer that is there and does not read is judged here and not by TCP (F31).
-const USER_TIMEOUT: Duration = Duration::from_secs(13);
+const USER_TIMEOUT: Duration = Duration::from_secs(12);
 /// What the operating system takes and has not sent. A window that closes is noticed after so many bytes, and what is
 /// in flight has no such bound.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const UNSENT: u32 = 128 << 10;
 /// An idle connection is probed after this, so that it does not outlive its peer by much (F54).
-const KEEPALIVE: Duration = Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_secs(4);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_PROBES: u32 = 3;
 

@@ -23,7 +23,7 @@ use arcly_rtmp::{Backoff, Client, ClientConfig, Peer, RtmpRelay, Server, ServerC
 use arcly_testkit::media::Source;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -424,7 +424,10 @@ struct Raw {
 
 impl Raw {
     async fn connect(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    async fn over(mut socket: TcpStream) -> Self {
         socket.write_all(&[&[3][..], &[0; 2 * 1_536]].concat()).await.unwrap();
         let mut answer = vec![0; 1 + 2 * 1_536];
         socket.read_exact(&mut answer).await.unwrap();
@@ -533,6 +536,49 @@ async fn several_streams_are_played_and_published_over_one_connection() {
     }
     assert_eq!(server.engine.stream(&StreamKey::new("live", "three")).unwrap().info().frames_in, 20);
     drop(client);
+    server.stop().await;
+}
+
+/// F31 where the stream is so thin that TCP gives up before the send buffer has filled and its time has run out, and
+/// tells one half of the connection only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f31_players_of_a_thin_stream_that_do_not_read() {
+    const PLAYERS: usize = 8;
+    let mut server = Running::start().await;
+    let source = Source::aac();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    let mut frames = source.seconds(20).into_iter();
+    publisher.publish(frames.next().unwrap()).unwrap();
+    let mut deaf = Vec::new();
+    for _ in 0..PLAYERS {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let mut client = Raw::over(socket.connect(server.address).await.unwrap()).await;
+        client.request(0, Request::CreateStream).await;
+        client.request(1, Request::Play { name: "cam".into(), start: -2.0 }).await;
+        client.media().await;
+        deaf.push(client);
+    }
+    let feed = tokio::spawn(async move {
+        for frame in frames {
+            publisher.publish(frame).unwrap();
+            tokio::time::sleep(Duration::from_millis(21)).await;
+        }
+    });
+    let all_closed = async {
+        let mut reasons = Vec::new();
+        while reasons.len() < PLAYERS {
+            if let Some(EventItem::Event(EngineEvent::SessionClosed { reason, .. })) =
+                server.events.next().await
+            {
+                reasons.push(reason);
+            }
+        }
+        reasons
+    };
+    let reasons = tokio::time::timeout(Duration::from_secs(15), all_closed).await.expect("all are closed");
+    assert_eq!(reasons, [CloseReason::SlowConsumer; PLAYERS]);
+    feed.abort();
     server.stop().await;
 }
 
