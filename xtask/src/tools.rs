@@ -66,6 +66,7 @@ const TOOLS: &[Tool] = &[
         find: nginx,
         source: Source::Debian(&["nginx", "libnginx-mod-rtmp"]),
     },
+    Tool { name: "nft", env: "ARCLY_NFT", find: nft, source: Source::Debian(&["nftables", "iproute2"]) },
     Tool {
         name: "chromium",
         env: "ARCLY_CHROMIUM",
@@ -175,6 +176,10 @@ fn gst_launch() -> Option<PathBuf> {
 fn nginx() -> Option<PathBuf> {
     let module = Path::new("/usr/lib/nginx/modules/ngx_rtmp_module.so");
     on_path("nginx").filter(|_| module.is_file())
+}
+
+fn nft() -> Option<PathBuf> {
+    on_path("nft").filter(|_| on_path("ip").is_some())
 }
 
 fn node_modules() -> Option<PathBuf> {

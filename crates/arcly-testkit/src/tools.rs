@@ -53,6 +53,12 @@ pub fn nginx() -> Option<PathBuf> {
     find("ARCLY_NGINX", "")
 }
 
+/// nftables' `nft`, to cut a network namespace off.
+#[must_use]
+pub fn nft() -> Option<PathBuf> {
+    find("ARCLY_NFT", "nft")
+}
+
 /// Chromium.
 #[must_use]
 pub fn chromium() -> Option<PathBuf> {
