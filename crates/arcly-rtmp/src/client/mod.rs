@@ -201,3 +201,31 @@ fn upstream_choice(server: &Capabilities) -> TrackChoice<Headers> {
     }
     Arc::new(move |headers| playable(&headers.tracks, &capabilities))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h21_a_client_that_was_told_where_its_server_is_is_not_led_elsewhere() {
+        let elsewhere = "rtmp://127.0.0.1:9/live/door".parse::<RtmpUrl>().unwrap();
+        let moved = Outcome::Moved(Some(Box::new(elsewhere)));
+        let mut client = Client::new("rtmp://camera.example.com/live/door").unwrap();
+        client.config.addresses = vec![([192, 0, 2, 1], 1935).into()];
+        client.follow(&moved);
+        assert_eq!(client.url().port, 1935);
+        client.config.addresses.clear();
+        client.follow(&moved);
+        assert_eq!(client.url().port, 9);
+    }
+
+    #[tokio::test]
+    async fn h21_the_addresses_are_connected_to_and_no_name_is_resolved() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        let config = ClientConfig { addresses, ..ClientConfig::default() };
+        let url = "rtmp://no-such-host.invalid/live/door".parse().unwrap();
+        let (connected, accepted) = tokio::join!(link::connect(&url, &config), listener.accept());
+        assert!(connected.is_ok() && accepted.is_ok());
+    }
+}
