@@ -40,6 +40,8 @@ pub use sps::{PicOrderCntType, Sps};
 use arcly_core::codec::{AvcConfig, VideoParams};
 use arcly_core::wire::DecodeResult;
 
+use crate::nal::parameter_sets;
+
 /// Sequence parameter sets of one stream.
 pub const MAX_SPS: usize = 32;
 /// Picture parameter sets of one stream.
@@ -85,3 +87,5 @@ pub const fn nal_ref_idc(header: u8) -> u8 {
 pub fn video_params(config: &AvcConfig) -> DecodeResult<VideoParams> {
     config.sps.first().map_or_else(|| Ok(VideoParams::default()), |sps| Ok(Sps::decode(sps)?.video_params()))
 }
+
+parameter_sets!(Sps, Pps);

@@ -1,15 +1,15 @@
 use arcly_core::FrameFlags;
 use arcly_core::codec::{AvcConfig, VideoParams};
-use arcly_core::wire::{DecodeError, DecodeResult};
+use arcly_core::wire::DecodeResult;
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::slice::SliceStart;
 use super::{
     MAX_PPS, MAX_SPS, MAX_SPS_EXT, PictureOrder, Pps, SliceHeader, Sps, nal_ref_idc, nal_type, nal_unit_type,
 };
 use crate::nal::{
-    AccessUnit, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units, store_parameter_set,
+    AccessUnit, Decoded, FirstFault, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units,
+    store_parameter_set,
 };
 use crate::sei::{self, RecoveryPoint};
 
@@ -17,8 +17,8 @@ use crate::sei::{self, RecoveryPoint};
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
     config: AvcConfig,
-    sps: SmallVec<[Sps; 1]>,
-    pps: SmallVec<[Pps; 1]>,
+    sps: Decoded<Sps>,
+    pps: Decoded<Pps>,
     active_sps: Option<u8>,
     order: PictureOrder,
     joins: JoinPoints,
@@ -42,7 +42,7 @@ struct Picture {
     recovery: Option<RecoveryPoint>,
     order: Option<i32>,
     started: bool,
-    fault: Option<DecodeError>,
+    fault: FirstFault,
 }
 
 impl Parser {
@@ -61,8 +61,8 @@ impl Parser {
 
     /// Takes a new record. On an error the one before stays.
     pub fn set_config(&mut self, config: AvcConfig) -> DecodeResult<()> {
-        let sps = config.sps.iter().map(|unit| Sps::decode(unit)).collect::<DecodeResult<_>>()?;
-        let pps = config.pps.iter().map(|unit| Pps::decode(unit)).collect::<DecodeResult<_>>()?;
+        let sps = Decoded::of(&config.sps)?;
+        let pps = Decoded::of(&config.pps)?;
         (self.config, self.sps, self.pps, self.active_sps) = (config, sps, pps, None);
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Parser {
     }
 
     fn active_sps(&self) -> Option<&Sps> {
-        self.active_sps.and_then(|id| self.sps.iter().find(|sps| sps.id == id)).or_else(|| self.sps.first())
+        self.sps.active(self.active_sps)
     }
 
     fn unit(&mut self, unit: &[u8], picture: &mut Picture) -> NalUse {
@@ -108,7 +108,9 @@ impl Parser {
                 if matches!(kind, nal_type::SLICE | nal_type::PARTITION_A | nal_type::IDR) {
                     let slice = self.slice(unit, picture.started);
                     picture.all_intra &= slice.is_ok();
-                    picture.note(slice, Picture::add);
+                    if let Some(slice) = picture.fault.check(slice) {
+                        picture.add(slice);
+                    }
                 }
                 return NalUse::Slice;
             }
@@ -117,38 +119,22 @@ impl Parser {
                 return NalUse::Other;
             }
             nal_type::SPS => self.store_sps(unit),
-            nal_type::PPS => self.store_pps(unit),
+            nal_type::PPS => self.pps.store(&mut self.config.pps, unit, MAX_PPS),
             nal_type::SPS_EXT => {
                 store_parameter_set(&mut self.config.sps_ext, unit, MAX_SPS_EXT, Sps::ext_id_of)
             }
             nal_type::AUD => Ok(false),
             _ => return NalUse::Other,
         };
-        picture.note(result, |_, changed| self.config_changed |= changed);
+        self.config_changed |= picture.fault.check(result) == Some(true);
         NalUse::Remove
     }
 
     fn store_sps(&mut self, unit: &[u8]) -> DecodeResult<bool> {
-        if self.config.sps.iter().any(|known| known == unit) {
-            return Ok(false);
+        let changed = self.sps.store(&mut self.config.sps, unit, MAX_SPS)?;
+        if changed {
+            self.adopt_profile();
         }
-        let sps = Sps::decode(unit)?;
-        let changed = store_parameter_set(&mut self.config.sps, unit, MAX_SPS, Sps::id_of)?;
-        self.sps.retain(|known| known.id != sps.id);
-        self.sps.push(sps);
-        self.sps.sort_unstable_by_key(|sps| sps.id);
-        self.adopt_profile();
-        Ok(changed)
-    }
-
-    fn store_pps(&mut self, unit: &[u8]) -> DecodeResult<bool> {
-        if self.config.pps.iter().any(|known| known == unit) {
-            return Ok(false);
-        }
-        let pps = Pps::decode(unit)?;
-        let changed = store_parameter_set(&mut self.config.pps, unit, MAX_PPS, Pps::id_of)?;
-        self.pps.retain(|known| known.id != pps.id);
-        self.pps.push(pps);
         Ok(changed)
     }
 
@@ -168,10 +154,10 @@ impl Parser {
             return Ok((start.is_intra(), None));
         }
         // Until the parameter sets are there the picture is as good as unknown, which is no fault of its own.
-        let Some(pps) = self.pps.iter().find(|pps| pps.id == start.pps_id) else {
+        let Some(pps) = self.pps.get(start.pps_id) else {
             return Ok((start.is_intra(), None));
         };
-        let Some(sps) = self.sps.iter().find(|sps| sps.id == pps.sps_id) else {
+        let Some(sps) = self.sps.get(pps.sps_id) else {
             return Ok((start.is_intra(), None));
         };
         let header = SliceHeader::after(&start, sps, pps)?;
@@ -204,7 +190,7 @@ impl Parser {
             config_changed,
             picture_order: picture.order,
             counts,
-            fault: picture.fault,
+            fault: picture.fault.0,
         })
     }
 }
@@ -239,19 +225,12 @@ impl Default for Picture {
             recovery: None,
             order: None,
             started: false,
-            fault: None,
+            fault: FirstFault::default(),
         }
     }
 }
 
 impl Picture {
-    fn note<T>(&mut self, result: DecodeResult<T>, then: impl FnOnce(&mut Self, T)) {
-        match result {
-            Ok(value) => then(self, value),
-            Err(error) => self.fault = self.fault.or(Some(error)),
-        }
-    }
-
     fn add(&mut self, (intra, order): (bool, Option<i32>)) {
         self.all_intra &= intra;
         self.order = self.order.or(order);

@@ -37,6 +37,8 @@ pub use sps::Sps;
 use arcly_core::codec::{HdrMetadata, HevcConfig, VideoParams};
 use arcly_core::wire::DecodeResult;
 
+use crate::nal::parameter_sets;
+
 use crate::sei;
 
 /// Video parameter sets of one stream.
@@ -149,3 +151,5 @@ fn read_hdr(unit: &[u8], hdr: &mut HdrMetadata) -> bool {
     let messages = sei::messages(unit.get(2..).unwrap_or_default()).map_while(Result::ok);
     messages.fold(false, |found, message| sei::read_hdr(&message, hdr).unwrap_or(false) | found)
 }
+
+parameter_sets!(Sps, Pps);

@@ -1,15 +1,15 @@
 use arcly_core::FrameFlags;
 use arcly_core::codec::{HdrMetadata, HevcConfig, VideoParams};
-use arcly_core::wire::{DecodeError, DecodeResult};
+use arcly_core::wire::DecodeResult;
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::slice::SliceStart;
 use super::{
     MAX_PPS, MAX_SPS, MAX_VPS, NalHeader, PictureOrder, Pps, SliceHeader, Sps, Vps, nal_type, read_hdr,
 };
 use crate::nal::{
-    AccessUnit, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units, store_parameter_set,
+    AccessUnit, Decoded, FirstFault, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units,
+    store_parameter_set,
 };
 use crate::sei::{self, RecoveryPoint};
 
@@ -17,8 +17,8 @@ use crate::sei::{self, RecoveryPoint};
 #[derive(Clone, Debug, Default)]
 pub struct Parser {
     config: HevcConfig,
-    sps: SmallVec<[Sps; 1]>,
-    pps: SmallVec<[Pps; 1]>,
+    sps: Decoded<Sps>,
+    pps: Decoded<Pps>,
     active_sps: Option<u8>,
     hdr: Option<HdrMetadata>,
     order: PictureOrder,
@@ -32,7 +32,7 @@ struct Picture {
     slice: Option<NalHeader>,
     recovery: Option<RecoveryPoint>,
     order: Option<i32>,
-    fault: Option<DecodeError>,
+    fault: FirstFault,
 }
 
 impl Parser {
@@ -51,8 +51,8 @@ impl Parser {
 
     /// Takes a new record. On an error the one before stays.
     pub fn set_config(&mut self, config: HevcConfig) -> DecodeResult<()> {
-        let sps = config.sps.iter().map(|unit| Sps::decode(unit)).collect::<DecodeResult<_>>()?;
-        let pps = config.pps.iter().map(|unit| Pps::decode(unit)).collect::<DecodeResult<_>>()?;
+        let sps = Decoded::of(&config.sps)?;
+        let pps = Decoded::of(&config.pps)?;
         let hdr = super::video_params(&config)?.hdr;
         (self.config, self.sps, self.pps, self.hdr, self.active_sps) = (config, sps, pps, hdr, None);
         Ok(())
@@ -96,7 +96,7 @@ impl Parser {
     }
 
     fn active_sps(&self) -> Option<&Sps> {
-        self.active_sps.and_then(|id| self.sps.iter().find(|sps| sps.id == id)).or_else(|| self.sps.first())
+        self.sps.active(self.active_sps)
     }
 
     fn unit(&mut self, unit: &[u8], picture: &mut Picture) -> NalUse {
@@ -108,7 +108,7 @@ impl Parser {
                 if picture.slice.is_none() {
                     picture.slice = Some(header);
                     let order = self.slice(unit);
-                    picture.note(order, |picture, order| picture.order = order);
+                    picture.order = picture.fault.check(order).flatten();
                 }
                 return NalUse::Slice;
             }
@@ -118,42 +118,25 @@ impl Parser {
             }
             nal_type::VPS if base => store_parameter_set(&mut self.config.vps, unit, MAX_VPS, Vps::id_of),
             nal_type::SPS if base => self.store_sps(unit),
-            nal_type::PPS if base => self.store_pps(unit),
+            nal_type::PPS if base => self.pps.store(&mut self.config.pps, unit, MAX_PPS),
             nal_type::AUD => Ok(false),
             _ => return NalUse::Other,
         };
-        picture.note(result, |_, changed| self.config_changed |= changed);
+        self.config_changed |= picture.fault.check(result) == Some(true);
         NalUse::Remove
     }
 
     fn store_sps(&mut self, unit: &[u8]) -> DecodeResult<bool> {
-        if self.config.sps.iter().any(|known| known == unit) {
-            return Ok(false);
+        let changed = self.sps.store(&mut self.config.sps, unit, MAX_SPS)?;
+        if changed {
+            self.describe();
         }
-        let sps = Sps::decode(unit)?;
-        let changed = store_parameter_set(&mut self.config.sps, unit, MAX_SPS, Sps::id_of)?;
-        self.sps.retain(|known| known.id != sps.id);
-        self.sps.push(sps);
-        self.sps.sort_unstable_by_key(|sps| sps.id);
-        self.describe();
-        Ok(changed)
-    }
-
-    fn store_pps(&mut self, unit: &[u8]) -> DecodeResult<bool> {
-        if self.config.pps.iter().any(|known| known == unit) {
-            return Ok(false);
-        }
-        let pps = Pps::decode(unit)?;
-        let changed = store_parameter_set(&mut self.config.pps, unit, MAX_PPS, Pps::id_of)?;
-        self.pps.retain(|known| known.id != pps.id);
-        self.pps.push(pps);
         Ok(changed)
     }
 
     /// The record's profile, level and format are those of the parameter set in use.
     fn describe(&mut self) {
-        let active = self.active_sps.and_then(|id| self.sps.iter().find(|sps| sps.id == id));
-        if let Some(sps) = active.or_else(|| self.sps.first()) {
+        if let Some(sps) = self.sps.active(self.active_sps) {
             sps.describe(&mut self.config);
         }
     }
@@ -173,8 +156,8 @@ impl Parser {
     /// The picture order of a picture's first slice segment, where the parameter sets for it are there.
     fn slice(&mut self, unit: &[u8]) -> DecodeResult<Option<i32>> {
         let start = SliceStart::decode(unit)?;
-        let Some(pps) = self.pps.iter().find(|pps| pps.id == start.pps_id) else { return Ok(None) };
-        let Some(sps) = self.sps.iter().find(|sps| sps.id == pps.sps_id) else { return Ok(None) };
+        let Some(pps) = self.pps.get(start.pps_id) else { return Ok(None) };
+        let Some(sps) = self.sps.get(pps.sps_id) else { return Ok(None) };
         // Without its first slice segment (lost on the way) a picture's order is unknown.
         if !start.first {
             return Ok(None);
@@ -210,7 +193,7 @@ impl Parser {
             config_changed,
             picture_order: picture.order,
             counts,
-            fault: picture.fault,
+            fault: picture.fault.0,
         })
     }
 
@@ -229,14 +212,5 @@ impl Parser {
     fn is_disposable(&self, slice: NalHeader) -> bool {
         let highest = self.active_sps().map_or(0, |sps| sps.sub_layers.saturating_sub(1));
         slice.is_sub_layer_non_reference() && slice.temporal_id >= highest
-    }
-}
-
-impl Picture {
-    fn note<T>(&mut self, result: DecodeResult<T>, then: impl FnOnce(&mut Self, T)) {
-        match result {
-            Ok(value) => then(self, value),
-            Err(error) => self.fault = self.fault.or(Some(error)),
-        }
     }
 }

@@ -1,12 +1,13 @@
 use arcly_core::FrameFlags;
 use arcly_core::codec::{VideoParams, VvcConfig};
-use arcly_core::wire::{DecodeError, DecodeResult};
+use arcly_core::wire::DecodeResult;
 use bytes::Bytes;
 
 use super::{MAX_DCI, MAX_PPS, MAX_SPS, MAX_VPS, NalHeader, Sps, nal_type};
 use crate::bits::BitReader;
 use crate::nal::{
-    AccessUnit, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units, store_parameter_set,
+    AccessUnit, FirstFault, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units,
+    store_parameter_set,
 };
 use crate::sei::RecoveryPoint;
 
@@ -23,7 +24,7 @@ pub struct Parser {
 #[derive(Default)]
 struct Picture {
     slice: Option<NalHeader>,
-    fault: Option<DecodeError>,
+    fault: FirstFault,
 }
 
 impl Parser {
@@ -83,10 +84,7 @@ impl Parser {
             nal_type::AUD => Ok(false),
             _ => return NalUse::Other,
         };
-        match result {
-            Ok(changed) => self.config_changed |= changed,
-            Err(error) => picture.fault = picture.fault.or(Some(error)),
-        }
+        self.config_changed |= picture.fault.check(result) == Some(true);
         NalUse::Remove
     }
 
@@ -118,7 +116,7 @@ impl Parser {
         // A change that is not yet enough to decode with is reported with the set that completes it.
         let config_changed = self.config_changed && self.config().is_some();
         self.config_changed &= !config_changed;
-        Ok(AccessUnit { payload, flags, config_changed, picture_order: None, counts, fault: picture.fault })
+        Ok(AccessUnit { payload, flags, config_changed, picture_order: None, counts, fault: picture.fault.0 })
     }
 
     const fn is_keyframe(&mut self, slice: NalHeader) -> bool {
