@@ -20,6 +20,7 @@ pub mod g711;
 pub mod h264;
 pub mod h265;
 pub mod h266;
+pub mod language;
 pub mod mpeg_audio;
 pub mod nal;
 pub mod opus;

@@ -1,0 +1,5 @@
+//! Boxes as bytes: sizes, headers, and the tables within. Pure, without media.
+
+mod put;
+
+pub(crate) use put::{HEADER_LEN, put_box, put_full_box, put_text, put_zeros};

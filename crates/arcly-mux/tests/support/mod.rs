@@ -1,0 +1,115 @@
+//! Streams as fragmented MP4, for tests that look at them from outside.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::path::Path;
+
+use arcly_core::{MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackKind, TrackSet};
+use arcly_mux::flv;
+use arcly_mux::fmp4::{Fragmenter, InitOptions, Mp4Track, Prefix, Run, init_segment};
+use arcly_testkit::ffprobe::Packet;
+
+/// Every track and frame of an FLV file; the tracks are those of its end.
+pub(crate) fn read_flv(path: &Path) -> (TrackSet, Vec<MediaFrame>) {
+    let mut reader = flv::Reader::new();
+    reader.push(&std::fs::read(path).expect("the clip")).expect("FLV");
+    split(std::iter::from_fn(|| reader.poll_event()))
+}
+
+/// Events as the last tracks and all frames.
+pub(crate) fn split(events: impl Iterator<Item = MediaEvent>) -> (TrackSet, Vec<MediaFrame>) {
+    let (mut tracks, mut frames) = (TrackSet::default(), Vec::new());
+    for event in events {
+        match event {
+            MediaEvent::Tracks(set) => tracks = set,
+            MediaEvent::Frame(frame) => frames.push(frame),
+        }
+    }
+    (tracks, frames)
+}
+
+/// The tracks that MP4 can carry, numbered from 1.
+pub(crate) fn mp4_tracks(tracks: &TrackSet) -> Vec<Mp4Track> {
+    tracks.iter().zip(1..).filter_map(|(track, number)| Mp4Track::new(track, number).ok()).collect()
+}
+
+/// A whole file: a fragment for each `step` of time, with all tracks. Presentation begins at the first picture or sound.
+pub(crate) fn fragmented(tracks: &TrackSet, frames: &[MediaFrame], step: TimeDelta) -> Vec<u8> {
+    let tracks = mp4_tracks(tracks);
+    let origin = frames.iter().map(|frame| frame.dts).min().expect("frames");
+    let start = frames.iter().map(|frame| frame.pts).min().expect("frames") - origin;
+    let options = InitOptions { start: Some(start), ..InitOptions::default() };
+    let mut file = init_segment(&tracks, options).to_vec();
+    let mut fragmenter = Fragmenter::new(tracks.clone(), origin);
+    let end = frames.iter().map(|frame| frame.dts).max().expect("frames");
+    let mut at = origin;
+    while at <= end {
+        let parts: Vec<_> = tracks.iter().map(|track| part(track, frames, (at, at + step))).collect();
+        let runs: Vec<_> = parts
+            .iter()
+            .filter(|(part, _)| !part.is_empty())
+            .map(|(part, end)| Run { frames: part.as_slice(), end: *end })
+            .collect();
+        if !runs.is_empty() {
+            let fragment = fragmenter.fragment(&runs, &Prefix::default()).expect("a fragment");
+            file.extend_from_slice(&fragment.to_bytes());
+        }
+        at += step;
+    }
+    file
+}
+
+/// The frames of a track within a span, and when the one after them begins.
+fn part<'a>(
+    track: &Mp4Track,
+    frames: &'a [MediaFrame],
+    (from, to): (Timestamp, Timestamp),
+) -> (Vec<&'a MediaFrame>, Timestamp) {
+    let mine = || frames.iter().filter(|frame| frame.track == track.id());
+    let part: Vec<_> = mine().filter(|frame| frame.dts >= from && frame.dts < to).collect();
+    let next = mine().find(|frame| frame.dts >= to).map(|frame| frame.dts);
+    let end = next.unwrap_or_else(|| track.expected_end(&part));
+    (part, end)
+}
+
+/// Asserts that what ffprobe reads are these frames: times to the microsecond that it prints, sizes, keyframes.
+/// `shift` is added to the frames' times.
+pub(crate) fn assert_frames(tracks: &TrackSet, frames: &[MediaFrame], packets: &[Packet], shift: TimeDelta) {
+    let got = arcly_testkit::ffprobe::tracks(packets);
+    let ordered = [TrackKind::Video, TrackKind::Audio]
+        .into_iter()
+        .flat_map(|kind| tracks.iter().filter(move |track| track.kind() == kind));
+    let ordered: Vec<_> = ordered.collect();
+    assert_eq!(got.len(), ordered.len(), "tracks");
+    for (track, packets) in ordered.into_iter().zip(got) {
+        let mine: Vec<_> = frames.iter().filter(|frame| frame.track == track.id).collect();
+        assert_eq!(packets.len(), mine.len(), "frames of {}", track.codec);
+        let video = track.kind() == TrackKind::Video;
+        // Sound that was rounded to milliseconds gets its own times back.
+        let tolerance = if video { 1 } else { 1_000 };
+        for (n, (frame, packet)) in mine.iter().zip(&packets).enumerate() {
+            let micros = |at: Timestamp| (at + shift).to_ticks(Timescale::MICROS);
+            let close = |at, got: Option<i64>| got.is_some_and(|got| (got - micros(at)).abs() <= tolerance);
+            let same = close(frame.dts, packet.dts_us) && close(frame.pts, packet.pts_us);
+            let same = same && (!video || packet.key == frame.is_keyframe());
+            assert!(
+                same && packet.size == frame.payload.len(),
+                "{} {n}: dts {} pts {} key {} {} bytes, not {packet:?}",
+                track.codec,
+                micros(frame.dts),
+                micros(frame.pts),
+                frame.is_keyframe(),
+                frame.payload.len()
+            );
+        }
+        if !video {
+            let begin = packets.first().and_then(|packet| packet.dts_us).unwrap_or_default();
+            let mut at = TimeDelta::ZERO;
+            for (n, (frame, packet)) in mine.iter().zip(&packets).enumerate() {
+                let expect = begin + at.to_ticks(Timescale::MICROS);
+                let got = packet.dts_us.unwrap_or_default();
+                assert!((got - expect).abs() <= 2, "{} {n}: {got} and not {expect}", track.codec);
+                at += frame.duration;
+            }
+        }
+    }
+}
