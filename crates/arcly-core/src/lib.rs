@@ -9,7 +9,7 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`time`] | [`Timestamp`] in flicks, conversions, unwrapping |
+//! | [`time`], [`wall`] | [`Timestamp`] in flicks, conversions, unwrapping; dates |
 //! | [`codec`], [`track`], [`frame`] | what is carried, as plain data |
 //! | [`log`], [`derived`] | the log, its cursors, and what formats make of it |
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
@@ -63,6 +63,7 @@ pub mod subscriber;
 pub mod time;
 pub mod timeline;
 pub mod track;
+pub mod wall;
 pub mod wire;
 
 pub use app::{AppSpec, Takeover};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arcly_core::wall::Rfc3339;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::{openapi, readers, relays, streams};
-use crate::log::Rfc3339;
 use crate::server::Server;
 
 /// Bytes of a request's body.
