@@ -1,0 +1,130 @@
+//! From the stream's timeline to dates.
+
+use std::time::{Duration, SystemTime};
+
+use arcly_core::time::ClockSource;
+use arcly_core::{MediaFrame, TimeDelta, Timestamp};
+
+/// What a date may move per segment towards what arrival says: follows the drift of a publisher's clock, and leaves the
+/// steps of this machine's clock behind.
+const SLEW: i128 = 5_000_000;
+
+/// The wall-clock time of points of the timeline.
+///
+/// The publisher's own clock counts where it tells it. Else the frame that was delayed least says when it was made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dates {
+    /// Wall-clock time of the timeline's zero, in nanoseconds since 1970.
+    zero: Option<i128>,
+    /// The smallest such time that frames since the last date suggest.
+    arrival: Option<i128>,
+    sender: Option<i128>,
+    /// The last date given out and its time: dates do not run backwards.
+    last: Option<(i128, Timestamp)>,
+}
+
+impl Dates {
+    /// Takes note of a frame that arrived at `wall`.
+    pub(super) fn note(&mut self, wall: SystemTime, frame: &MediaFrame) {
+        match frame.wall {
+            Some(known) if known.source != ClockSource::Arrival => {
+                self.sender = Some(since_1970(known.time).saturating_sub(nanos(frame.pts)));
+            }
+            _ => {
+                let zero = since_1970(wall).saturating_sub(nanos(frame.dts));
+                self.arrival = Some(self.arrival.map_or(zero, |best| best.min(zero)));
+            }
+        }
+    }
+
+    /// The timeline was re-based: what was known of it counts no more.
+    pub(super) const fn rebase(&mut self) {
+        (self.zero, self.arrival, self.sender) = (None, None, None);
+    }
+
+    /// Corrects the dates of what follows by what frames have shown, and returns the date of `at`.
+    pub(super) fn settle(&mut self, at: Timestamp) -> SystemTime {
+        self.zero = match (self.sender.take(), self.arrival.take(), self.zero) {
+            (Some(sender), ..) => Some(sender),
+            (None, Some(arrival), Some(zero)) => {
+                Some(zero.saturating_add(arrival.saturating_sub(zero).clamp(-SLEW, SLEW)))
+            }
+            (None, arrival, zero) => zero.or(arrival),
+        };
+        let wanted = self.zero.unwrap_or_default().saturating_add(nanos(at));
+        let date = self.last.map_or(wanted, |(last, _)| wanted.max(last));
+        self.last = Some((date, at));
+        to_time(date)
+    }
+
+    /// The date of `at` by the last one given out.
+    pub(super) fn date(&self, at: Timestamp) -> SystemTime {
+        let from_last = |(date, then): (i128, Timestamp)| date.saturating_add(nanos_of(at - then));
+        let date = self.last.map(from_last);
+        to_time(date.unwrap_or_else(|| self.zero.unwrap_or_default().saturating_add(nanos(at))))
+    }
+}
+
+fn nanos(at: Timestamp) -> i128 {
+    nanos_of(at - Timestamp::ZERO)
+}
+
+fn nanos_of(delta: TimeDelta) -> i128 {
+    let flicks = i128::from(arcly_core::time::FLICKS_PER_SECOND);
+    i128::from(delta.0).saturating_mul(1_000_000_000).checked_div(flicks).unwrap_or_default()
+}
+
+fn since_1970(time: SystemTime) -> i128 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i128::try_from(after.as_nanos()).unwrap_or(i128::MAX),
+        Err(before) => i128::try_from(before.duration().as_nanos()).map_or(i128::MIN, core::ops::Neg::neg),
+    }
+}
+
+fn to_time(nanos: i128) -> SystemTime {
+    let after = u64::try_from(nanos.max(0)).unwrap_or(u64::MAX);
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(after)).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "a test that fails panics")]
+mod tests {
+    use super::*;
+    use arcly_core::TrackId;
+    use arcly_core::time::WallTime;
+
+    fn frame(ms: i64) -> MediaFrame {
+        MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(ms), bytes::Bytes::new())
+    }
+
+    fn wall(ms: u64) -> SystemTime {
+        to_time(i128::from(1_000_000 + ms) * 1_000_000)
+    }
+
+    #[test]
+    fn f27_steps_of_the_clock_do_not_move_dates_and_drift_does() {
+        let mut dates = Dates::default();
+        dates.note(wall(80), &frame(0));
+        dates.note(wall(1_020), &frame(1_000));
+        assert_eq!(dates.settle(Timestamp::ZERO), wall(20), "the least delayed frame counts");
+        dates.note(wall(3_602_020), &frame(2_000));
+        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), wall(2_025), "an hour's step is 5 ms");
+        dates.note(wall(4_022), &frame(4_000));
+        assert_eq!(dates.settle(Timestamp::from_millis(4_000)), wall(4_022), "back as far as it may be");
+        assert_eq!(dates.date(Timestamp::from_millis(4_500)), wall(4_522));
+    }
+
+    #[test]
+    fn dates_never_run_backwards_and_the_senders_clock_counts() {
+        let mut dates = Dates::default();
+        dates.note(wall(50_000), &frame(0));
+        assert_eq!(dates.settle(Timestamp::ZERO), wall(50_000));
+        let mut told = frame(1_000);
+        told.wall = Some(WallTime { time: wall(51_300), source: ClockSource::Sender });
+        dates.note(wall(99_000), &told);
+        assert_eq!(dates.settle(Timestamp::from_millis(1_000)), wall(51_300));
+        dates.rebase();
+        dates.note(wall(0), &frame(2_000));
+        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), wall(51_300));
+    }
+}

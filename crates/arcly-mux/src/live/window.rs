@@ -1,0 +1,381 @@
+//! What a rendition lists, and what it keeps beyond that.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arcly_core::{TimeDelta, Timestamp, Track, TrackId};
+use bytes::Bytes;
+
+use super::{Config, Plan};
+
+/// An initialisation segment (`EXT-X-MAP`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Init {
+    /// Rises with every change within its rendition.
+    pub number: u64,
+    /// The track that it describes.
+    pub track: Track,
+    /// Its codec string.
+    pub codecs: Option<String>,
+    /// Ticks per second of the media's times.
+    pub timescale: arcly_core::Timescale,
+    /// `ftyp` and `moov`.
+    pub bytes: Bytes,
+}
+
+/// A partial segment: one CMAF chunk, or a hole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Rises by one from part to part of a rendition, whatever segment they are in: the name of the next part is known
+    /// before it is known where it belongs.
+    pub number: u64,
+    /// Decode time of its first frame.
+    pub start: Timestamp,
+    /// How long it is listed as.
+    pub duration: TimeDelta,
+    /// Decoding may start at its first frame.
+    pub independent: bool,
+    /// `moof` and `mdat`; empty for a gap.
+    pub bytes: Bytes,
+}
+
+impl Part {
+    /// True when there is no media in it.
+    #[must_use]
+    pub const fn is_gap(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// A date range (`EXT-X-DATERANGE`): an SCTE-35 message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DateRange {
+    /// Unique within the stream.
+    pub id: u64,
+    /// When the message came in the stream.
+    pub start: SystemTime,
+    /// The `splice_info_section`.
+    pub scte35: Bytes,
+}
+
+/// A media segment, as far as it has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// Its media sequence number.
+    pub msn: u64,
+    /// Decode time of its first frame.
+    pub start: Timestamp,
+    /// Presentation time of its first frame.
+    pub presented: Timestamp,
+    /// The date of that.
+    pub date: SystemTime,
+    /// Its parts, one behind the other without holes.
+    pub parts: Vec<Part>,
+    /// How long its parts are together.
+    pub duration: TimeDelta,
+    /// Bytes of its parts.
+    pub bytes: usize,
+    /// It does not go on where the one before it ended.
+    pub discontinuity: bool,
+    /// Discontinuities before this one, its own included.
+    pub discontinuity_sequence: u64,
+    /// What its media need.
+    pub init: Arc<Init>,
+    /// Messages that came with it.
+    pub ranges: Vec<DateRange>,
+}
+
+impl Segment {
+    /// Decoding may start at its first frame.
+    #[must_use]
+    pub fn is_independent(&self) -> bool {
+        self.parts.iter().find(|part| !part.is_gap()).is_none_or(|part| part.independent)
+    }
+
+    /// True when there is no media in it.
+    #[must_use]
+    pub const fn is_gap(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Where its last part ends.
+    #[must_use]
+    pub fn end(&self) -> Timestamp {
+        self.start + self.duration
+    }
+}
+
+/// A rendition at one moment. Immutable, and shared by everybody who looks at it.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The track.
+    pub track: TrackId,
+    /// Rises with every change.
+    pub version: u64,
+    /// What is promised of all segments.
+    pub plan: Plan,
+    /// Every segment that is kept and complete, oldest first.
+    segments: Vec<Arc<Segment>>,
+    /// The first of them that is listed.
+    listed_from: usize,
+    /// The one that is being made, once it has a part or is known to need another initialisation segment.
+    pub open: Option<Arc<Segment>>,
+    /// The number of the part to come.
+    pub next_part: u64,
+    /// The number of the segment that the part to come belongs to, unless a segment ends before.
+    pub next_msn: u64,
+    /// Nothing will be added.
+    pub ended: bool,
+    /// Every segment so far began with a frame where decoding may start.
+    pub independent: bool,
+}
+
+impl View {
+    /// The complete segments that are listed.
+    #[must_use]
+    pub fn listed(&self) -> &[Arc<Segment>] {
+        self.segments.get(self.listed_from..).unwrap_or_default()
+    }
+
+    /// Every complete segment that is kept, those that left the list included, oldest first.
+    #[must_use]
+    pub fn kept(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// The segment of that number, if it is still kept or is being made.
+    #[must_use]
+    pub fn segment(&self, msn: u64) -> Option<&Arc<Segment>> {
+        let at = self.segments.binary_search_by_key(&msn, |segment| segment.msn).ok();
+        at.and_then(|at| self.segments.get(at))
+    }
+
+    /// The part of that number, if it is still kept.
+    #[must_use]
+    pub fn part(&self, number: u64) -> Option<&Part> {
+        let holds = |segment: &&Arc<Segment>| segment.parts.iter().any(|part| part.number == number);
+        let after = self
+            .segments
+            .partition_point(|segment| segment.parts.first().is_some_and(|first| first.number <= number));
+        let segment = after.checked_sub(1).and_then(|at| self.segments.get(at)).filter(holds);
+        let segment = segment.or(self.open.as_ref().filter(holds))?;
+        segment.parts.iter().find(|part| part.number == number)
+    }
+
+    /// The initialisation segment of that number, if anything kept needs it.
+    #[must_use]
+    pub fn init(&self, number: u64) -> Option<&Arc<Init>> {
+        let all = self.segments.iter().chain(&self.open);
+        all.map(|segment| &segment.init).find(|init| init.number == number)
+    }
+
+    /// The newest initialisation segment.
+    #[must_use]
+    pub fn newest_init(&self) -> Option<&Arc<Init>> {
+        self.open.as_ref().or(self.segments.last()).map(|segment| &segment.init)
+    }
+
+    /// Media sequence number and index of the newest part; `None` before the first.
+    #[must_use]
+    pub fn last_part(&self) -> Option<(u64, u64)> {
+        let with_parts = |segment: &&Arc<Segment>| !segment.parts.is_empty();
+        let last = self.open.as_ref().filter(with_parts).or(self.segments.last())?;
+        Some((last.msn, (last.parts.len() as u64).saturating_sub(1)))
+    }
+
+    /// True when the part `part` of segment `msn`, the whole of it when `None`, or anything later is there.
+    #[must_use]
+    pub fn has(&self, msn: u64, part: Option<u64>) -> bool {
+        let complete = self.segments.last().is_some_and(|last| last.msn >= msn);
+        let parts =
+            self.open.as_ref().filter(|open| open.msn == msn).map_or(0, |open| open.parts.len() as u64);
+        let beyond = self.open.as_ref().is_some_and(|open| open.msn > msn && !open.parts.is_empty());
+        complete || beyond || part.is_some_and(|part| parts > part)
+    }
+
+    /// Bits per second: of the segment with the most, and of all that are listed; of what there is of the first while
+    /// none is complete.
+    #[must_use]
+    pub fn bandwidth(&self) -> (u64, u64) {
+        let rate = |bytes: usize, duration: TimeDelta| {
+            let flicks = u128::try_from(duration.0).unwrap_or_default();
+            let bits = (bytes as u128).saturating_mul(8 * 705_600_000);
+            bits.checked_div(flicks).and_then(|rate| u64::try_from(rate).ok()).unwrap_or_default()
+        };
+        let half = TimeDelta(self.plan.target.0 / 2);
+        let whole: Vec<_> = self.listed().iter().filter(|segment| !segment.is_gap()).collect();
+        let some: Vec<_> = if whole.is_empty() { self.open.iter().collect() } else { whole };
+        let peak = some.iter().filter(|segment| segment.duration >= half || some.len() == 1);
+        let peak = peak.map(|segment| rate(segment.bytes, segment.duration)).max().unwrap_or_default();
+        let sum = some.iter().fold((0_usize, TimeDelta::ZERO), |(bytes, duration), segment| {
+            (bytes.saturating_add(segment.bytes), duration + segment.duration)
+        });
+        let average = rate(sum.0, sum.1);
+        (peak.max(average), average)
+    }
+
+    /// Bytes of media kept.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.segments.iter().chain(&self.open).map(|segment| segment.bytes).fold(0, usize::saturating_add)
+    }
+}
+
+/// The writing side of a rendition.
+#[derive(Debug)]
+pub(super) struct Window {
+    track: TrackId,
+    plan: Plan,
+    max_bytes: usize,
+    segments: VecDeque<Arc<Segment>>,
+    listed: usize,
+    open: Option<Segment>,
+    next_part: u64,
+    next_msn: u64,
+    bytes: usize,
+    version: u64,
+    ended: bool,
+    independent: bool,
+}
+
+impl Window {
+    /// An empty window whose first segment has the number `msn`.
+    pub(super) const fn new(track: TrackId, plan: Plan, config: &Config, msn: u64) -> Self {
+        Self {
+            track,
+            plan,
+            max_bytes: config.max_bytes,
+            segments: VecDeque::new(),
+            listed: 0,
+            open: None,
+            next_part: 0,
+            next_msn: msn,
+            bytes: 0,
+            version: 0,
+            ended: false,
+            independent: true,
+        }
+    }
+
+    pub(super) const fn track(&self) -> TrackId {
+        self.track
+    }
+
+    pub(super) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) const fn next_msn(&self) -> u64 {
+        self.next_msn
+    }
+
+    pub(super) const fn next_part(&self) -> u64 {
+        self.next_part
+    }
+
+    pub(super) const fn open(&self) -> Option<&Segment> {
+        self.open.as_ref()
+    }
+
+    /// Numbers go on from here at least: segments of one time have one number in all renditions.
+    pub(super) fn skip_to_msn(&mut self, msn: u64) {
+        if self.open.is_none() {
+            self.next_msn = self.next_msn.max(msn);
+        }
+    }
+
+    /// Begins a segment. `make` fills in what the window does not know, given the number.
+    pub(super) fn begin(&mut self, make: impl FnOnce(u64) -> Segment) {
+        self.finish();
+        self.ended = false;
+        let mut open = make(self.next_msn);
+        open.date = self.segments.back().map_or(open.date, |last| last.date.max(open.date));
+        self.open = Some(open);
+        self.version = self.version.saturating_add(1);
+    }
+
+    /// Adds a part to the open segment, numbering it.
+    pub(super) fn push(&mut self, mut part: Part) {
+        let Some(open) = &mut self.open else { return };
+        part.number = self.next_part;
+        self.next_part = self.next_part.saturating_add(1);
+        open.duration += part.duration;
+        open.bytes = open.bytes.saturating_add(part.bytes.len());
+        self.bytes = self.bytes.saturating_add(part.bytes.len());
+        open.parts.push(part);
+        self.version = self.version.saturating_add(1);
+    }
+
+    pub(super) fn push_range(&mut self, range: DateRange) {
+        if let Some(open) = &mut self.open {
+            open.ranges.push(range);
+            self.version = self.version.saturating_add(1);
+        }
+    }
+
+    /// Completes the open segment. One without parts was none.
+    pub(super) fn finish(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        if open.parts.is_empty() {
+            return;
+        }
+        self.independent &= open.is_independent();
+        self.next_msn = open.msn.saturating_add(1);
+        self.segments.push_back(Arc::new(open));
+        self.listed = self.listed.saturating_add(1);
+        self.version = self.version.saturating_add(1);
+        self.forget();
+    }
+
+    pub(super) fn end(&mut self) {
+        self.finish();
+        self.ended = true;
+        self.version = self.version.saturating_add(1);
+    }
+
+    /// Takes what is too old out of the list, and forgets what nobody can still want (6.2.2): what left the list stays
+    /// for as long as the list is.
+    fn forget(&mut self) {
+        let total = |from: usize| {
+            self.segments.iter().skip(from).fold(TimeDelta::ZERO, |sum, segment| sum + segment.duration)
+        };
+        let mut first = self.segments.len().saturating_sub(self.listed);
+        while self.listed > 1 && total(first.saturating_add(1)) >= self.plan.window {
+            first = first.saturating_add(1);
+            self.listed = self.listed.saturating_sub(1);
+        }
+        let kept = self.plan.window + self.plan.window + self.plan.max_segment;
+        let mut drop = 0_usize;
+        while drop < first && total(drop.saturating_add(1)) >= kept {
+            drop = drop.saturating_add(1);
+        }
+        for _ in 0..drop {
+            self.drop_oldest();
+        }
+        while self.bytes > self.max_bytes && self.segments.len() > 1 {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.segments.pop_front() else { return };
+        self.bytes = self.bytes.saturating_sub(oldest.bytes);
+        self.listed = self.listed.min(self.segments.len());
+    }
+
+    pub(super) fn view(&self) -> View {
+        View {
+            track: self.track,
+            version: self.version,
+            plan: self.plan,
+            segments: self.segments.iter().cloned().collect(),
+            listed_from: self.segments.len().saturating_sub(self.listed),
+            open: self.open.clone().map(Arc::new),
+            next_part: self.next_part,
+            next_msn: self.next_msn,
+            ended: self.ended,
+            independent: self.independent,
+        }
+    }
+}
