@@ -135,6 +135,16 @@ impl ReaderState {
         add(&self.bytes, bytes);
     }
 
+    /// Takes back what was counted and is read again.
+    pub(crate) fn uncount_items(&self, items: u64, bytes: u64) {
+        self.count_items(items.wrapping_neg(), bytes.wrapping_neg());
+    }
+
+    /// Leaves whom to wake when the reader is ended from outside.
+    pub(crate) fn wake_at_end(&self, waker: &Waker) {
+        *self.task.lock() = Some(waker.clone());
+    }
+
     /// Bytes it has had.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -181,6 +181,7 @@ async fn a_sessions_own_bytes_go_between_messages_and_are_bounded() {
     let mut setup = Setup::new().await;
     let (attached, mut socket) = setup.attach(1 << 20, StartMode::Keyframe, TrackMask::ALL).await;
     setup.push(0);
+    sleep(Duration::from_millis(1)).await;
     attached.send(Bytes::from_static(b"ping\n")).unwrap();
     sleep(Duration::from_millis(1)).await;
     setup.push(0);

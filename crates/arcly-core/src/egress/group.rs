@@ -1,29 +1,46 @@
-use core::any::Any;
+use core::any::{Any, TypeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 
+use super::desk::Desk;
 use super::outlet::{Outcome, Outlet};
-use super::worker::{AnyGroup, Control, Message, Worker};
+use super::tick::Tick;
+use super::worker::{AnyGroup, Control, Message, Next, Worker};
 use crate::close::CloseReason;
-use crate::derived::{DerivedCursor, Packet, Packetizer};
+use crate::codec::TrackKind;
+use crate::derived::{DerivedCursor, Headers, Packet, Packetizer};
 use crate::log::{Batch, LagPolicy, StartMode};
+use crate::track::TrackMask;
 
 /// Bytes of one batch. Small enough that a reader takes it in one write, and that one stream does not hold the
 /// worker for long.
-const BATCH: usize = 256 << 10;
+pub(super) const BATCH: usize = 256 << 10;
+/// How long sound waits for the next picture to go out with, frame by frame.
+const RIDE: Duration = Duration::from_millis(40);
 
 /// Tells the worker that a group has something new, or an outlet's socket room; at most once until it looks.
 struct Signal {
     inbox: mpsc::UnboundedSender<Message>,
     group: usize,
     outlet: Option<usize>,
-    raised: Arc<AtomicBool>,
+    raised: AtomicBool,
+}
+
+impl Signal {
+    fn new(inbox: mpsc::UnboundedSender<Message>, group: usize, outlet: Option<usize>) -> Arc<Self> {
+        Arc::new(Self { inbox, group, outlet, raised: AtomicBool::new(false) })
+    }
+
+    /// It was seen; whatever raises it from now on is new.
+    fn lower(&self) {
+        self.raised.store(false, Ordering::Release);
+    }
 }
 
 impl Wake for Signal {
@@ -39,23 +56,41 @@ impl Wake for Signal {
 
 struct Seat<P: Packetizer<Item = Packet>, W> {
     outlet: Outlet<P, W>,
-    raised: Arc<AtomicBool>,
-    /// Rung by the outlet's socket.
+    signal: Arc<Signal>,
+    /// The signal, for the outlet's socket.
     waker: Waker,
+    /// It waits for its turn to go its own way.
+    queued: bool,
 }
 
-/// The readers of one stream in one format on one worker.
+/// A batch on its way to the readers.
+struct Delivery {
+    bytes: Bytes,
+    /// The seat that gets it next.
+    at: usize,
+    /// There is more behind it already.
+    more: bool,
+}
+
+/// The readers of one stream in one format and at one tick on one worker.
 pub(super) struct Group<P: Packetizer<Item = Packet>, W> {
     id: usize,
+    tick: Tick,
     leader: DerivedCursor<P>,
+    /// Read, and not yet delivered to everybody.
     batch: Batch<Packet>,
+    delivery: Option<Delivery>,
+    /// When it looks again; whoever is armed does not listen to the log.
+    due: Option<Instant>,
+    /// Until when sound waits for a picture.
+    riding_until: Option<Instant>,
+    /// The video tracks of the headers in force.
+    video: TrackMask,
+    video_of: Option<Arc<Headers>>,
     seats: Vec<Option<Seat<P, W>>>,
     free: Vec<usize>,
-    /// Some outlet may be paced.
-    paced: bool,
-    raised: Arc<AtomicBool>,
+    signal: Arc<Signal>,
     waker: Waker,
-    inbox: mpsc::UnboundedSender<Message>,
 }
 
 impl<P, W> Group<P, W>
@@ -64,44 +99,53 @@ where
     W: AsyncWrite + Send + Unpin + 'static,
 {
     /// Seats an outlet in its group on that worker, which is made if it is the first.
-    pub(super) fn attach(worker: &mut Worker, outlet: Outlet<P, W>) {
+    pub(super) fn attach(worker: &mut Worker, tick: Tick, outlet: Outlet<P, W>) {
         let derived = Arc::clone(outlet.reader().walk().derived());
         // The group holds the derived log, so that its address names it as long as the group lives.
-        let key = (Arc::as_ptr(&derived).addr(), core::any::TypeId::of::<Self>());
+        let key = (Arc::as_ptr(&derived).addr(), TypeId::of::<Self>(), tick);
         let ticket = outlet.ticket;
         let inbox = worker.inbox();
         let id = worker.group(key, |id| {
-            let raised = Arc::new(AtomicBool::new(false));
-            let signal =
-                Signal { inbox: inbox.clone(), group: id, outlet: None, raised: Arc::clone(&raised) };
-            Box::new(Self {
-                id,
-                leader: DerivedCursor::new(derived, StartMode::LiveEdge, LagPolicy::PATIENT),
-                batch: Batch::default(),
-                seats: Vec::new(),
-                free: Vec::new(),
-                paced: false,
-                raised,
-                waker: Waker::from(Arc::new(signal)),
-                inbox,
-            })
+            let leader = DerivedCursor::new(derived, StartMode::LiveEdge, LagPolicy::PATIENT);
+            Box::new(Self::new(id, tick, leader, inbox))
         });
-        let seat = worker.with_group::<Self, _>(id, |group| group.seat(outlet));
+        let seat = worker.with_group::<Self, _>(id, |group, desk| group.seat(outlet, desk));
         if let Some(seat) = seat {
             worker.admit(ticket, id, seat);
         }
     }
 
-    fn seat(&mut self, outlet: Outlet<P, W>) -> usize {
+    fn new(id: usize, tick: Tick, leader: DerivedCursor<P>, inbox: mpsc::UnboundedSender<Message>) -> Self {
+        let signal = Signal::new(inbox, id, None);
+        Self {
+            id,
+            tick,
+            leader,
+            batch: Batch::default(),
+            delivery: None,
+            due: None,
+            riding_until: None,
+            video: TrackMask::NONE,
+            video_of: None,
+            seats: Vec::new(),
+            free: Vec::new(),
+            waker: Waker::from(Arc::clone(&signal)),
+            signal,
+        }
+    }
+
+    /// Gives an outlet its place. What is there for it goes out at its first turn, whatever the tick.
+    fn seat(&mut self, outlet: Outlet<P, W>, desk: &mut Desk) -> usize {
         let at = self.free.pop().unwrap_or(self.seats.len());
-        let raised = Arc::new(AtomicBool::new(false));
-        let inbox = self.inbox.clone();
-        let signal = Signal { inbox, group: self.id, outlet: Some(at), raised: Arc::clone(&raised) };
-        let seat = Some(Seat { outlet, raised, waker: Waker::from(Arc::new(signal)) });
+        let signal = Signal::new(self.signal.inbox.clone(), self.id, Some(at));
+        let waker = Waker::from(Arc::clone(&signal));
+        outlet.reader().subscription().state().wake_at_end(&waker);
+        let seat = Some(Seat { outlet, signal, waker, queued: true });
         match self.seats.get_mut(at) {
             Some(place) => *place = seat,
             None => self.seats.push(seat),
         }
+        desk.errands.push_back((self.id, at));
         at
     }
 
@@ -109,33 +153,97 @@ where
     fn with(
         &mut self,
         at: usize,
-        ended: &mut Vec<u64>,
-        act: impl FnOnce(&mut Outlet<P, W>, &mut Context<'_>) -> Outcome,
+        desk: &mut Desk,
+        act: impl FnOnce(&mut Outlet<P, W>, &mut Context<'_>, &mut Desk) -> Outcome,
     ) {
         let Some(place) = self.seats.get_mut(at) else { return };
-        let Some(Seat { outlet, waker, .. }) = place else { return };
-        let outcome = act(outlet, &mut Context::from_waker(waker));
-        self.paced |= outlet.paced_until().is_some();
-        if let Outcome::Ended(reason) = outcome {
-            let Some(seat) = place.take() else { return };
-            self.free.push(at);
-            ended.push(seat.outlet.ticket);
-            seat.outlet.finish(reason);
+        let Some(Seat { outlet, waker, queued, .. }) = place else { return };
+        match act(outlet, &mut Context::from_waker(waker), desk) {
+            Outcome::Idle | Outcome::Blocked => {}
+            Outcome::OwnWay => {
+                if !core::mem::replace(queued, true) {
+                    desk.errands.push_back((self.id, at));
+                }
+            }
+            Outcome::PacedUntil(due) => desk.alarms.push((due, (self.id, at))),
+            Outcome::Ended(reason) => {
+                let Some(seat) = place.take() else { return };
+                self.free.push(at);
+                desk.ended.push(seat.outlet.ticket);
+                seat.outlet.finish(reason);
+            }
         }
     }
 
-    /// Hands the leader's batch to everybody who is up to date.
-    fn deliver(&mut self, now: Instant, ended: &mut Vec<u64>) {
+    fn send_all_their_own_way(&mut self, desk: &mut Desk) {
+        (0..self.seats.len()).for_each(|at| self.with(at, desk, |_, _, _| Outcome::OwnWay));
+    }
+
+    /// Reads what is new. True when it is to be delivered now; otherwise the group's waker is with the log.
+    fn look(&mut self, desk: &mut Desk) -> bool {
+        loop {
+            let is_ready = self.leader.poll_ready(desk.now, &Context::from_waker(&self.waker)).is_ready();
+            let grown = is_ready && self.leader.cursor_mut().read_batch(BATCH, &mut self.batch);
+            if self.batch.items().is_empty() {
+                if is_ready {
+                    // The stream has ended: each outlet finds that out by its own cursor, after what is still before it.
+                    self.send_all_their_own_way(desk);
+                }
+                return false;
+            }
+            let rides = self.rides(desk);
+            // Whatever stopped the batch from growing, its end or a change of headers, is no reason to wait.
+            if !rides || (is_ready && !grown) {
+                return true;
+            }
+            if !is_ready {
+                return false;
+            }
+        }
+    }
+
+    /// Whether what was read waits for a picture to go out with.
+    fn rides(&mut self, desk: &Desk) -> bool {
+        if desk.beat.interval(self.tick).is_some() {
+            return false;
+        }
+        let video = self.video();
+        if video.is_empty() || !video.intersection(self.batch.tracks()).is_empty() {
+            return false;
+        }
+        desk.now < *self.riding_until.get_or_insert(desk.now + RIDE)
+    }
+
+    fn video(&mut self) -> TrackMask {
+        let Some(first) = self.batch.items().first() else { return self.video };
+        let headers = first.context();
+        if !self.video_of.as_ref().is_some_and(|known| Arc::ptr_eq(known, headers)) {
+            let video = headers.tracks.iter().filter(|track| track.kind() == TrackKind::Video);
+            self.video = video.map(|track| track.id).collect();
+            self.video_of = Some(Arc::clone(headers));
+        }
+        self.video
+    }
+
+    /// Hands the batch to everybody who is up to date, as many as have room in this turn. True when there is more.
+    fn deliver(&mut self, desk: &mut Desk) -> bool {
+        let Some(Delivery { bytes, mut at, more }) = self.delivery.take() else { return false };
         let batch = core::mem::take(&mut self.batch);
-        let bytes = merged(&batch);
-        for at in 0..self.seats.len() {
-            self.with(at, ended, |outlet, cx| match outlet.follow(&batch, &bytes, cx, now) {
-                Some(outcome) => outcome,
-                None if outlet.is_waiting() => Outcome::Blocked,
-                None => outlet.advance(cx, now),
-            });
+        while at < self.seats.len() && !desk.is_spent() {
+            self.with(at, desk, |outlet, cx, desk| outlet.follow(&batch, &bytes, cx, desk));
+            at += 1;
         }
         self.batch = batch;
+        if at < self.seats.len() {
+            self.delivery = Some(Delivery { bytes, at, more });
+            return true;
+        }
+        self.batch.clear();
+        more
+    }
+
+    fn wake_at(&mut self, at: Instant) -> Next {
+        if self.due.replace(at) == Some(at) { Next::Woken } else { Next::At(at) }
     }
 }
 
@@ -154,73 +262,72 @@ where
     P: Packetizer<Item = Packet>,
     W: AsyncWrite + Send + Unpin + 'static,
 {
-    fn lower(&self, outlet: Option<usize>) {
-        let raised = match outlet {
-            None => Some(&self.raised),
-            Some(at) => self.seats.get(at).and_then(Option::as_ref).map(|seat| &seat.raised),
-        };
-        if let Some(raised) = raised {
-            raised.store(false, Ordering::Release);
+    fn woken(&mut self, desk: &mut Desk) -> Next {
+        self.signal.lower();
+        match desk.beat.interval(self.tick) {
+            None => Next::Turn,
+            // It looks when that time has come.
+            Some(_) if self.due.is_some() || self.delivery.is_some() => Next::Woken,
+            Some(interval) => self.wake_at(desk.beat.next(desk.now, interval)),
         }
     }
 
-    fn run(&mut self, now: Instant, ended: &mut Vec<u64>) -> bool {
-        // Leaves the group's waker with the log, so that the next frame raises its signal again.
-        if self.leader.poll_ready(now, &Context::from_waker(&self.waker)).is_pending() {
-            return false;
+    fn is_due(&mut self, at: Instant) -> bool {
+        self.due.take_if(|due| *due == at).is_some()
+    }
+
+    fn turn(&mut self, desk: &mut Desk) -> Next {
+        if self.delivery.is_none() {
+            if !self.look(desk) {
+                return self.riding_until.map_or(Next::Woken, |until| self.wake_at(until));
+            }
+            desk.counts.batches += 1;
+            desk.counts.packets += self.batch.items().len() as u64;
+            self.riding_until = None;
+            let more = self.leader.cursor().lag_items() > 0;
+            self.delivery = Some(Delivery { bytes: merged(&self.batch), at: 0, more });
         }
-        self.leader.cursor_mut().read_batch(BATCH, &mut self.batch);
-        if self.batch.items().is_empty() {
-            // The stream has ended: each outlet finds that out by its own cursor, after what is still before it.
-            self.advance_all(now, ended);
-            return false;
+        let more = self.deliver(desk);
+        match desk.beat.interval(self.tick) {
+            Some(interval) if !more => self.wake_at(desk.beat.next(desk.now, interval)),
+            _ => Next::Turn,
         }
-        self.deliver(now, ended);
-        true
     }
 
-    fn advance(&mut self, at: usize, now: Instant, ended: &mut Vec<u64>) {
-        self.with(at, ended, |outlet, cx| outlet.advance(cx, now));
+    fn outlet_woken(&mut self, at: usize, desk: &mut Desk) {
+        if let Some(Some(seat)) = self.seats.get(at) {
+            seat.signal.lower();
+        }
+        self.with(at, desk, |_, _, _| Outcome::OwnWay);
     }
 
-    fn advance_all(&mut self, now: Instant, ended: &mut Vec<u64>) {
-        (0..self.seats.len()).for_each(|at| self.advance(at, now, ended));
+    fn errand(&mut self, at: usize, desk: &mut Desk) {
+        if let Some(Some(seat)) = self.seats.get_mut(at) {
+            seat.queued = false;
+        }
+        self.with(at, desk, |outlet, cx, desk| outlet.advance(cx, desk));
     }
 
-    fn control(&mut self, at: usize, control: Control, now: Instant, ended: &mut Vec<u64>) {
-        self.with(at, ended, |outlet, cx| {
+    fn control(&mut self, at: usize, control: Control, desk: &mut Desk) {
+        self.with(at, desk, |outlet, _, _| {
             match control {
                 Control::Send(bytes) => outlet.send(bytes),
                 Control::Detach(reason) => outlet.end(reason),
             }
-            outlet.advance(cx, now)
+            Outcome::OwnWay
         });
     }
 
-    fn sweep(&mut self, now: Instant, ended: &mut Vec<u64>) {
+    fn sweep(&mut self, desk: &mut Desk) {
         for at in 0..self.seats.len() {
-            self.with(at, ended, |outlet, _| {
+            self.with(at, desk, |outlet, _, desk| {
                 outlet.settle();
-                if outlet.is_stalled(now) { Outcome::Ended(CloseReason::SlowConsumer) } else { Outcome::Idle }
+                if outlet.is_stalled(desk.now) {
+                    Outcome::Ended(CloseReason::SlowConsumer)
+                } else {
+                    Outcome::Idle
+                }
             });
-        }
-    }
-
-    fn next_paced(&mut self) -> Option<Instant> {
-        if !self.paced {
-            return None;
-        }
-        let next = self.seats.iter().flatten().filter_map(|seat| seat.outlet.paced_until()).min();
-        self.paced = next.is_some();
-        next
-    }
-
-    fn advance_paced(&mut self, now: Instant, ended: &mut Vec<u64>) {
-        for at in 0..self.seats.len() {
-            let due = self.seats.get(at).and_then(Option::as_ref).and_then(|seat| seat.outlet.paced_until());
-            if due.is_some_and(|due| due <= now) {
-                self.advance(at, now, ended);
-            }
         }
     }
 

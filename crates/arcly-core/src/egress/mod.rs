@@ -11,16 +11,24 @@
 //! reader that is up to date; a reader that has just joined, or whose socket is full, goes its own way through the
 //! same log with its own cursor and falls in with the others when it has caught up.
 //!
+//! What comes in between two [`Tick`]s goes out together: a worker is woken once per tick, whatever the number of
+//! streams, and writes once to each reader. A reader that joins gets what is there at once. A worker that does not keep
+//! up widens its ticks by itself, and narrows them again ([`EgressStats::widened`]).
+//!
 //! | bound | value |
 //! |---|---|
-//! | bytes taken from the log for one reader before its socket has taken them | [`MAX_PENDING`] |
+//! | bytes held for a reader whose socket is full | the rest of one message, shared with the log |
 //! | control bytes queued for one reader ([`Attached::send`]) | [`MAX_CONTROL`], then `slow_consumer` |
 //! | time in which a socket takes nothing | [`STALL`], then `slow_consumer` |
+//! | written for one stream, or one reader that joins or catches up, before the others have their turn | 128 writes or 2 MiB |
+//! | what a tick widens to | 250 ms, or the tick itself |
 //!
 //! `Egress` needs a tokio runtime; its tasks end when it is dropped.
 
+mod desk;
 mod group;
 mod outlet;
+mod tick;
 mod worker;
 
 use std::sync::Arc;
@@ -35,12 +43,12 @@ use tokio_util::sync::CancellationToken;
 use crate::close::CloseReason;
 use crate::derived::{Packet, Packetizer};
 use crate::subscriber::{DerivedSubscriber, ReaderState};
+use desk::Gauges;
 use group::Group;
 use outlet::Outlet;
+pub use tick::{Latency, Tick};
 use worker::{Control, Message, Worker};
 
-/// Bytes taken from the log for one reader before its socket has taken them.
-pub const MAX_PENDING: usize = 256 << 10;
 /// Control bytes queued for one reader.
 pub const MAX_CONTROL: usize = 64 << 10;
 /// Time in which a socket takes nothing before its reader is given up. Together with what the operating system holds,
@@ -49,14 +57,35 @@ pub const STALL: Duration = Duration::from_secs(10);
 
 struct WorkerHandle {
     inbox: mpsc::UnboundedSender<Message>,
-    readers: Arc<AtomicUsize>,
+    gauges: Arc<Gauges>,
 }
 
 /// A set of workers that write streams to sockets.
 pub struct Egress {
     workers: Box<[WorkerHandle]>,
+    tick: Tick,
     tickets: AtomicU64,
     stop: CancellationToken,
+}
+
+/// What the workers have done, all together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EgressStats {
+    /// Readers that are attached at the moment.
+    pub readers: usize,
+    /// Times that workers were woken, by ticks, frames, sessions and sockets.
+    pub wakes: u64,
+    /// Runs of bytes that were put together for readers which are up to date.
+    pub batches: u64,
+    /// The messages in them; divided by `batches`, what a tick merges.
+    pub packets: u64,
+    /// Writes to sockets that took something.
+    pub writes: u64,
+    /// The bytes they took.
+    pub bytes: u64,
+    /// How far the busiest worker has widened its ticks: each level doubles them. 0 when it keeps up.
+    pub widened: u8,
 }
 
 impl core::fmt::Debug for Egress {
@@ -75,7 +104,9 @@ impl Drop for Egress {
 }
 
 impl Egress {
-    /// Starts that many workers (at least one) on the current tokio runtime; one per core is the right number.
+    /// Starts that many workers (at least one) on the current tokio runtime; one per core is the right number. Readers
+    /// are written to frame by frame, unless [`with_tick`](Self::with_tick) or [`attach_at`](Self::attach_at) say
+    /// otherwise.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -84,24 +115,71 @@ impl Egress {
         let stop = CancellationToken::new();
         let workers = (0..workers.max(1)).map(|_| {
             let (inbox, messages) = mpsc::unbounded_channel();
-            let readers = Arc::new(AtomicUsize::new(0));
-            let worker = Worker::new(inbox.clone(), Arc::clone(&readers));
-            // A worker yields by itself between rounds; tokio's budget would cut rounds short and call it a full socket.
+            let gauges = Arc::new(Gauges::default());
+            let worker = Worker::new(inbox.clone(), Arc::clone(&gauges));
+            // A worker yields by itself between wakes; tokio's budget would cut wakes short and call it a full socket.
             tokio::spawn(tokio::task::unconstrained(worker.run(messages, stop.clone())));
-            WorkerHandle { inbox, readers }
+            WorkerHandle { inbox, gauges }
         });
-        Self { workers: workers.collect(), tickets: AtomicU64::new(0), stop: stop.clone() }
+        Self { workers: workers.collect(), tick: Tick::FRAME, tickets: AtomicU64::new(0), stop: stop.clone() }
+    }
+
+    /// Sets the tick of readers that do not ask for one.
+    #[must_use]
+    pub fn with_tick(mut self, tick: Tick) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// The tick of readers that do not ask for one.
+    #[must_use]
+    pub const fn tick(&self) -> Tick {
+        self.tick
     }
 
     /// Readers that are attached at the moment.
     #[must_use]
     pub fn readers(&self) -> usize {
-        self.workers.iter().map(|worker| worker.readers.load(Ordering::Relaxed)).sum()
+        self.workers.iter().map(|worker| worker.gauges.readers.load(Ordering::Relaxed)).sum()
     }
 
-    /// Hands a reader and the socket it goes to to the worker with the fewest readers. `first` is sent before anything
-    /// else. A worker that is up to date with the stream costs the publisher one wake-up, however many readers it has.
+    /// What the workers have done so far.
+    #[must_use]
+    pub fn stats(&self) -> EgressStats {
+        self.workers.iter().fold(EgressStats::default(), |all, WorkerHandle { gauges, .. }| {
+            let counts = gauges.counts();
+            EgressStats {
+                readers: all.readers + gauges.readers.load(Ordering::Relaxed),
+                wakes: all.wakes + counts.wakes,
+                batches: all.batches + counts.batches,
+                packets: all.packets + counts.packets,
+                writes: all.writes + counts.writes,
+                bytes: all.bytes + counts.bytes,
+                widened: all.widened.max(gauges.level.load(Ordering::Relaxed)),
+            }
+        })
+    }
+
+    /// Hands a reader and the socket it goes to to a worker, with the tick of [`with_tick`](Self::with_tick); see
+    /// [`attach_at`](Self::attach_at).
     pub fn attach<P, W>(&self, reader: DerivedSubscriber<P>, writer: W, first: Bytes) -> Attached<W>
+    where
+        P: Packetizer<Item = Packet>,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        self.attach_at(self.tick, reader, writer, first)
+    }
+
+    /// Hands a reader and the socket it goes to to the worker that writes the fewest bytes a second. `first` is sent
+    /// before anything else, and what the stream has for a joiner right behind it; `tick` is for what comes then. A
+    /// worker that is up to date with the stream costs the publisher one wake-up, however many readers it has.
+    pub fn attach_at<P, W>(
+        &self,
+        tick: Tick,
+        reader: DerivedSubscriber<P>,
+        writer: W,
+        first: Bytes,
+    ) -> Attached<W>
     where
         P: Packetizer<Item = Packet>,
         W: AsyncWrite + Send + Unpin + 'static,
@@ -111,15 +189,26 @@ impl Egress {
         let state = Arc::clone(reader.subscription().state());
         let control = Arc::new(AtomicUsize::new(0));
         let outlet = Outlet::new(ticket, reader, writer, first, Arc::clone(&control), done);
-        let worker = self.workers.iter().min_by_key(|worker| worker.readers.load(Ordering::Relaxed));
-        // There is at least one, see `start`.
-        let inbox = worker.map(|worker| {
-            worker.readers.fetch_add(1, Ordering::Relaxed);
+        let inbox = self.least_loaded().map(|worker| {
+            worker.gauges.readers.fetch_add(1, Ordering::Relaxed);
+            worker.gauges.fresh.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone drops the outlet, which `finished` reports as shutdown.
-            let _ = worker.inbox.send(Message::Attach(Box::new(move |worker| Group::attach(worker, outlet))));
+            let attach = Box::new(move |worker: &mut Worker| Group::attach(worker, tick, outlet));
+            let _ = worker.inbox.send(Message::Attach(attach));
             worker.inbox.clone()
         });
         Attached { ticket, inbox, control, state, finished }
+    }
+
+    /// There is at least one, see `start`. A reader that came since the rates were measured counts as the mean.
+    fn least_loaded(&self) -> Option<&WorkerHandle> {
+        let (rate, measured) = self.workers.iter().fold((0_u64, 0_usize), |(rate, measured), worker| {
+            let Gauges { readers, fresh, rate: of_worker, .. } = &*worker.gauges;
+            let known = readers.load(Ordering::Relaxed).saturating_sub(fresh.load(Ordering::Relaxed));
+            (rate.saturating_add(of_worker.load(Ordering::Relaxed)), measured.saturating_add(known))
+        });
+        let mean = rate / (measured as u64).max(1);
+        self.workers.iter().min_by_key(|worker| worker.gauges.load(mean))
     }
 }
 
@@ -178,11 +267,6 @@ impl<W> Attached<W> {
     /// reader ([`ReaderState::end`], [`detach`](Self::detach)). Cancel safe.
     pub async fn finished(&mut self) -> Finished<W> {
         let gone = Finished { reason: CloseReason::Shutdown, writer: None };
-        tokio::select! {
-            biased;
-            finished = &mut self.finished => return finished.unwrap_or(gone),
-            reason = self.state.ended() => self.detach(reason),
-        }
         (&mut self.finished).await.unwrap_or(gone)
     }
 }
@@ -190,5 +274,44 @@ impl<W> Attached<W> {
 impl<W> Drop for Attached<W> {
     fn drop(&mut self) {
         self.detach(CloseReason::PeerClosed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the next readers go, given bytes a second, readers and fresh readers of each worker.
+    async fn placed(workers: &[(u64, usize, usize)], readers: usize) -> Vec<usize> {
+        let egress = Egress::start(workers.len());
+        for (worker, (rate, readers, fresh)) in egress.workers.iter().zip(workers) {
+            worker.gauges.rate.store(*rate, Ordering::Relaxed);
+            worker.gauges.readers.store(*readers, Ordering::Relaxed);
+            worker.gauges.fresh.store(*fresh, Ordering::Relaxed);
+        }
+        let place = |_| {
+            let chosen = egress.least_loaded().unwrap();
+            chosen.gauges.readers.fetch_add(1, Ordering::Relaxed);
+            chosen.gauges.fresh.fetch_add(1, Ordering::Relaxed);
+            egress.workers.iter().position(|worker| core::ptr::eq(worker, chosen)).unwrap()
+        };
+        (0..readers).map(place).collect()
+    }
+
+    #[tokio::test]
+    async fn readers_go_where_the_least_is_written() {
+        assert_eq!(placed(&[(0, 0, 0), (0, 0, 0)], 4).await, [0, 1, 0, 1], "nothing is known yet");
+        assert_eq!(placed(&[(0, 5, 5), (0, 1, 1)], 5).await, [1, 1, 1, 1, 0], "then readers count");
+        assert_eq!(
+            placed(&[(9_000, 1, 0), (1_000, 9, 0)], 5).await,
+            [1; 5],
+            "one reader of much is more than nine of little"
+        );
+        let storm = placed(&[(9_000, 9, 0), (1_000, 1, 0)], 50).await;
+        let second = storm.iter().filter(|at| **at == 1).count();
+        assert!(
+            (26..=34).contains(&second),
+            "before rates are measured again, newcomers count as the mean: {second}"
+        );
     }
 }

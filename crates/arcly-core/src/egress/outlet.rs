@@ -6,46 +6,109 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 
-use super::{Finished, MAX_PENDING, STALL};
+use super::desk::Desk;
+use super::group::BATCH;
+use super::{Finished, STALL};
 use crate::close::CloseReason;
 use crate::derived::{Headers, Packet, Packetizer};
-use crate::log::{Batch, Budget, Progress, Read, TrackChoice};
+use crate::log::{Batch, Budget, LogItem, Place, Progress, Read, TrackChoice};
 use crate::subscriber::DerivedSubscriber;
 use crate::time::TimeDelta;
 use crate::track::TrackMask;
 
 /// Pieces in one vectored write.
-const PIECES: usize = 64;
+const PIECES: usize = 256;
+/// The same of what is left over, which is mostly one piece.
+const REST_PIECES: usize = 16;
 
-/// What an outlet waits for.
+/// How it goes on with an outlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// Up to date: the next batch.
+    /// It is up to date: with the next batch.
     Idle,
-    /// Its socket is full.
+    /// When its socket has room.
     Blocked,
-    /// Nothing, it has ended.
+    /// By its own cursor, at its turn.
+    OwnWay,
+    /// The same, at an instant.
+    PacedUntil(Instant),
+    /// Not at all.
     Ended(CloseReason),
 }
 
-/// One reader and its socket.
+/// What one outlet has read and is about to write. It belongs to the worker: outlets have it one after the other.
+#[derive(Default)]
+pub(super) struct Run {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    marks: Vec<Mark>,
+}
+
+/// The end of a message in a run.
+struct Mark {
+    /// Pieces and bytes up to here.
+    pieces: usize,
+    bytes: usize,
+    /// What the message is accounted with.
+    size: usize,
+    /// Where the reader goes on from here.
+    place: Place<Packet>,
+}
+
+impl Run {
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.marks.clear();
+        self.bytes = 0;
+    }
+
+    fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.pieces.push(bytes);
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= BATCH || self.pieces.len() >= PIECES
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &self,
+        writer: &mut W,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = &*self.pieces {
+            return Pin::new(writer).poll_write(cx, only);
+        }
+        if !writer.is_write_vectored() {
+            let mut all = BytesMut::with_capacity(self.bytes);
+            self.pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+            return Pin::new(writer).poll_write(cx, &all);
+        }
+        let pieces: Vec<_> = self.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        Pin::new(writer).poll_write_vectored(cx, &pieces)
+    }
+}
+
+/// One reader and its socket. While the socket is full it holds its place, and the rest of the message that is on its
+/// way, shared with the log.
 pub(super) struct Outlet<P: Packetizer<Item = Packet>, W> {
     pub(super) ticket: u64,
     reader: DerivedSubscriber<P>,
     writer: W,
-    /// Taken from the log or the session, not yet by the socket.
-    pending: VecDeque<Bytes>,
-    /// Bytes that the session has queued and that are not in `pending`'s past yet.
+    /// Goes out before anything else from the log: what is left of a message, and what the session wants to say.
+    rest: VecDeque<Bytes>,
+    /// Bytes that the session has queued and that are not in `rest`'s past yet.
     control: Arc<AtomicUsize>,
-    control_pending: usize,
+    control_waiting: usize,
     tracks: TrackMask,
     choice: Option<TrackChoice<Headers>>,
+    /// Since when the socket has taken nothing.
     stalled_since: Option<Instant>,
-    paced_until: Option<Instant>,
+    is_paced: bool,
     ending: Option<CloseReason>,
     /// Sent with batches since the last [`settle`](Self::settle).
     batched: (u64, u64),
@@ -61,18 +124,17 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         control: Arc<AtomicUsize>,
         done: oneshot::Sender<Finished<W>>,
     ) -> Self {
-        let pending = if first.is_empty() { VecDeque::new() } else { VecDeque::from([first]) };
         Self {
             ticket,
             tracks: reader.tracks(),
             choice: reader.walk().cursor().track_choice().cloned(),
             reader,
             writer,
-            pending,
+            rest: Some(first).filter(|first| !first.is_empty()).into_iter().collect(),
             control,
-            control_pending: 0,
+            control_waiting: 0,
             stalled_since: None,
-            paced_until: None,
+            is_paced: false,
             ending: None,
             batched: (0, 0),
             done: Some(done),
@@ -83,18 +145,9 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         &self.reader
     }
 
-    pub(super) const fn paced_until(&self) -> Option<Instant> {
-        self.paced_until
-    }
-
-    /// True when it is up to date and may follow the next batch.
-    fn is_idle(&self) -> bool {
-        self.pending.is_empty() && self.ending.is_none() && self.paced_until.is_none()
-    }
-
     /// True when it goes on by itself, once its socket has room or its time has come.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.is_idle()
+    fn is_waiting(&self) -> bool {
+        !self.rest.is_empty() || self.stalled_since.is_some() || self.is_paced || self.ending.is_some()
     }
 
     /// Takes a batch as it is, if this reader is at its start and gets all of it. `bytes` are the batch's.
@@ -103,109 +156,225 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         batch: &Batch<Packet>,
         bytes: &Bytes,
         cx: &mut Context<'_>,
-        now: Instant,
-    ) -> Option<Outcome> {
-        if !self.is_idle() || !self.reader.walk_mut().cursor_mut().follow(batch) {
-            return None;
+        desk: &mut Desk,
+    ) -> Outcome {
+        if self.is_waiting() {
+            return Outcome::Blocked;
         }
-        self.batched.0 += batch.items().len() as u64;
-        self.batched.1 += bytes.len() as u64;
-        Some(match Pin::new(&mut self.writer).poll_write(cx, bytes) {
-            Poll::Ready(Ok(n)) if n == bytes.len() => Outcome::Idle,
+        if !self.reader.walk().cursor().fits(batch) {
+            return Outcome::OwnWay;
+        }
+        match Pin::new(&mut self.writer).poll_write(cx, bytes) {
+            Poll::Ready(Ok(n)) if n == bytes.len() => {
+                self.reader.walk_mut().cursor_mut().take(batch);
+                self.batched.0 += batch.items().len() as u64;
+                self.batched.1 += n as u64;
+                desk.wrote(n);
+                self.flush_writer(cx, desk.now)
+            }
+            Poll::Ready(Ok(0)) => Outcome::Ended(CloseReason::PeerClosed),
             Poll::Ready(Ok(n)) => {
-                self.pending.push_back(bytes.slice(n..));
-                self.flush(cx, now)
+                desk.wrote(n);
+                self.take_part(batch, n);
+                // Finds the socket full, and leaves the waker with it.
+                self.advance(cx, desk)
             }
             Poll::Ready(Err(error)) => Outcome::Ended(lost(&error)),
             Poll::Pending => {
-                self.pending.push_back(bytes.clone());
-                self.stalled_since = Some(now);
+                self.take_part(batch, 0);
+                self.stalled_since = Some(desk.now);
                 Outcome::Blocked
             }
-        })
+        }
     }
 
-    /// Goes on by its own cursor until it is up to date, blocked or at its end.
-    pub(super) fn advance(&mut self, cx: &mut Context<'_>, now: Instant) -> Outcome {
-        self.paced_until = None;
+    /// Moves behind the message of a batch whose bytes `written` ends in, and keeps what is left of that message: whoever
+    /// is blocked has something to go on with.
+    fn take_part(&mut self, batch: &Batch<Packet>, written: usize) {
+        let (mut before, mut count) = (0, 0);
+        for packet in batch.items() {
+            let end = before + packet.bytes.len();
+            count += 1;
+            if end >= written {
+                self.batched.1 += end as u64;
+                if end > written {
+                    self.rest.push_back(packet.bytes.slice(written - before..));
+                }
+                break;
+            }
+            before = end;
+        }
+        self.batched.0 += count as u64;
+        self.reader.walk_mut().cursor_mut().take_first(batch, count);
+    }
+
+    /// Goes on by its own cursor until it is up to date, blocked, at its end, or has had its turn.
+    pub(super) fn advance(&mut self, cx: &mut Context<'_>, desk: &mut Desk) -> Outcome {
+        self.is_paced = false;
         loop {
-            match self.flush(cx, now) {
+            match self.write_rest(cx, desk) {
                 Outcome::Idle => {}
                 other => return other,
             }
             if let Some(reason) = self.ending {
                 return Outcome::Ended(reason);
             }
-            match self.fill() {
-                Ok(Progress::Ended(reason)) => self.ending = Some(reason),
-                Ok(Progress::PacedUntil(at)) => {
-                    self.paced_until = Some(at);
-                    return self.flush(cx, now);
-                }
-                Ok(Progress::CaughtUp) if self.pending.is_empty() => return Outcome::Idle,
-                Ok(_) => {}
+            if desk.is_spent() {
+                return Outcome::OwnWay;
+            }
+            let progress = match self.gather(&mut desk.run) {
+                Ok(progress) => progress,
                 Err(reason) => return Outcome::Ended(reason),
+            };
+            if !desk.run.pieces.is_empty() {
+                match self.write_run(cx, desk) {
+                    Outcome::Idle => continue,
+                    other => return other,
+                }
+            }
+            match progress {
+                Progress::Ended(reason) => self.ending = Some(reason),
+                Progress::PacedUntil(at) => {
+                    self.is_paced = true;
+                    return Outcome::PacedUntil(at);
+                }
+                Progress::CaughtUp => return Outcome::Idle,
+                Progress::More => {}
             }
         }
     }
 
-    /// Takes up to [`MAX_PENDING`] bytes from the log.
-    fn fill(&mut self) -> Result<Progress, CloseReason> {
-        let Self { reader, pending, tracks, choice, .. } = self;
-        let budget = Budget { items: usize::MAX, bytes: MAX_PENDING, time: TimeDelta(i64::MAX) };
-        reader
-            .read(budget, |read| match read {
+    /// Reads what there is, and notes the reader's place after each message.
+    fn gather(&mut self, run: &mut Run) -> Result<Progress, CloseReason> {
+        run.clear();
+        let one = Budget { items: 1, bytes: usize::MAX, time: TimeDelta(i64::MAX) };
+        let Self { reader, tracks, choice, .. } = self;
+        while !run.is_full() {
+            let mut size = None;
+            let each = |read: Read<Packet>| match read {
                 Read::Context(headers) => {
                     *tracks = choice.as_ref().and_then(|choice| choice(&headers)).unwrap_or(*tracks);
-                    pending.extend(wanted(&headers, *tracks));
+                    wanted(&headers, *tracks).for_each(|part| run.push(part));
                 }
-                Read::Item(packet) => pending.push_back(packet.bytes.clone()),
+                Read::Item(packet) => {
+                    size = Some(packet.size());
+                    run.push(packet.bytes.clone());
+                }
                 Read::Skipped(_) => {}
-            })
-            .map_err(|error| error.reason())
+            };
+            let progress = reader.read(one, each).map_err(|error| error.reason())?;
+            if let Some(size) = size {
+                let place = reader.walk().cursor().place();
+                run.marks.push(Mark { pieces: run.pieces.len(), bytes: run.bytes, size, place });
+            }
+            if progress != Progress::More {
+                return Ok(progress);
+            }
+        }
+        Ok(Progress::More)
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Outcome {
-        while !self.pending.is_empty() {
-            let mut pieces = [IoSlice::new(&[]); PIECES];
-            let mut count = 0;
-            for (piece, bytes) in pieces.iter_mut().zip(&self.pending) {
-                *piece = IoSlice::new(bytes);
-                count += 1;
+    /// Writes the run. What the socket does not take is read again later.
+    fn write_run(&mut self, cx: &mut Context<'_>, desk: &mut Desk) -> Outcome {
+        if desk.run.bytes == 0 {
+            return Outcome::Idle;
+        }
+        let written = match desk.run.poll_write(&mut self.writer, cx) {
+            Poll::Ready(Ok(0)) => return Outcome::Ended(CloseReason::PeerClosed),
+            Poll::Ready(Ok(n)) => n,
+            Poll::Ready(Err(error)) => return Outcome::Ended(lost(&error)),
+            Poll::Pending => 0,
+        };
+        if written > 0 {
+            desk.wrote(written);
+        }
+        if written < desk.run.bytes {
+            self.take_back(&mut desk.run, written);
+        }
+        desk.run.clear();
+        if written == 0 {
+            self.stalled_since.get_or_insert(desk.now);
+            return Outcome::Blocked;
+        }
+        Outcome::Idle
+    }
+
+    /// Goes back to the end of the message that `written` ends in, and keeps what is left of that message. The first
+    /// message is kept even if nothing of it was written, so that its place and what came before it stay as they were
+    /// noticed.
+    fn take_back(&mut self, run: &mut Run, written: usize) {
+        let Some(last) = run.marks.iter().position(|mark| mark.bytes >= written) else { return };
+        let unsent = run.marks.drain(last + 1..);
+        let (items, bytes) =
+            unsent.fold((0, 0), |(items, bytes), mark| (items + 1, bytes + mark.size as u64));
+        let Some(mark) = run.marks.pop() else { return };
+        let mut before = 0;
+        for piece in run.pieces.drain(..mark.pieces) {
+            let end = before + piece.len();
+            if end > written {
+                self.rest.push_back(piece.slice(written.saturating_sub(before)..));
             }
-            match Pin::new(&mut self.writer).poll_write_vectored(cx, pieces.get(..count).unwrap_or_default())
-            {
+            before = end;
+        }
+        self.reader.subscription().state().uncount_items(items, bytes);
+        self.reader.walk_mut().cursor_mut().go_back(mark.place);
+    }
+
+    /// Writes what goes first.
+    fn write_rest(&mut self, cx: &mut Context<'_>, desk: &mut Desk) -> Outcome {
+        while !self.rest.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); REST_PIECES];
+            let filled = pieces.iter_mut().zip(&self.rest);
+            let count = filled.map(|(piece, bytes)| *piece = IoSlice::new(bytes)).count();
+            let pieces = pieces.get(..count).unwrap_or_default();
+            match Pin::new(&mut self.writer).poll_write_vectored(cx, pieces) {
                 Poll::Ready(Ok(0)) => return Outcome::Ended(CloseReason::PeerClosed),
-                Poll::Ready(Ok(n)) => self.wrote(n),
+                Poll::Ready(Ok(n)) => {
+                    desk.wrote(n);
+                    self.wrote_of_rest(n);
+                }
                 Poll::Ready(Err(error)) => return Outcome::Ended(lost(&error)),
                 Poll::Pending => {
-                    self.stalled_since.get_or_insert(now);
+                    self.stalled_since.get_or_insert(desk.now);
                     return Outcome::Blocked;
                 }
             }
         }
-        // A TLS stream may still hold bytes back; for a plain socket this is nothing.
+        self.flush_writer(cx, desk.now)
+    }
+
+    /// A TLS stream may still hold bytes back; for a plain socket this is nothing.
+    fn flush_writer(&mut self, cx: &mut Context<'_>, now: Instant) -> Outcome {
         match Pin::new(&mut self.writer).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.stalled_since = None;
+                Outcome::Idle
+            }
             Poll::Ready(Err(error)) => Outcome::Ended(lost(&error)),
-            _ => Outcome::Idle,
+            Poll::Pending => {
+                self.stalled_since.get_or_insert(now);
+                Outcome::Blocked
+            }
         }
     }
 
-    fn wrote(&mut self, mut n: usize) {
+    fn wrote_of_rest(&mut self, mut n: usize) {
         self.stalled_since = None;
-        while let Some(front) = self.pending.front_mut() {
+        while let Some(front) = self.rest.front_mut() {
             if n < front.len() {
                 return front.advance(n);
             }
             n -= front.len();
-            self.pending.pop_front();
+            self.rest.pop_front();
         }
-        self.control.fetch_sub(core::mem::take(&mut self.control_pending), Ordering::Relaxed);
+        // Mostly it is needed never again.
+        self.rest = VecDeque::new();
+        self.control.fetch_sub(core::mem::take(&mut self.control_waiting), Ordering::Relaxed);
     }
 
     pub(super) fn send(&mut self, bytes: Bytes) {
-        self.control_pending += bytes.len();
-        self.pending.push_back(bytes);
+        self.control_waiting += bytes.len();
+        self.rest.push_back(bytes);
     }
 
     pub(super) const fn end(&mut self, reason: CloseReason) {
@@ -227,7 +396,7 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
     pub(super) fn finish(mut self, reason: CloseReason) {
         self.settle();
         self.reader.subscription().state().end(reason);
-        let at_boundary = self.pending.is_empty();
+        let at_boundary = self.rest.is_empty();
         let Self { reader, writer, done, .. } = self;
         // The reader leaves the stream's list before the session hears of it.
         drop(reader);

@@ -1,20 +1,29 @@
 use core::any::{Any, TypeId};
-use std::collections::HashMap;
+use core::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::desk::{Desk, Gauges};
+use super::tick::{Load, Tick};
 use crate::clock;
 use crate::close::CloseReason;
 
 /// How often stalled sockets are looked for and counts are settled.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Messages taken in one round.
-const ROUND: usize = 1_024;
+const MESSAGES: usize = 1_024;
+/// What is done in one round before what came in meanwhile is seen, and other tasks run.
+const ROUND_TURNS: usize = 128;
+const ROUND_WRITES: u64 = 256;
+const ROUND_BYTES: u64 = 4 << 20;
+/// Rounds in a row after which other tasks run, however short the rounds are.
+const ROUNDS: u32 = 32;
 
 /// What a session wants of its reader.
 #[derive(Debug)]
@@ -31,47 +40,80 @@ pub(super) enum Message {
     Control(u64, Control),
 }
 
+/// When a group wants its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// As soon as the others have had theirs.
+    Turn,
+    /// At an instant.
+    At(Instant),
+    /// When it is woken.
+    Woken,
+}
+
 /// A group whose format and socket type do not matter to the worker.
 pub(super) trait AnyGroup: Send {
-    /// Takes note that the signal was seen; whatever raises it from now on is new.
-    fn lower(&self, outlet: Option<usize>);
-    /// Delivers one batch. True when there may be more.
-    fn run(&mut self, now: Instant, ended: &mut Vec<u64>) -> bool;
-    fn advance(&mut self, outlet: usize, now: Instant, ended: &mut Vec<u64>);
-    fn advance_all(&mut self, now: Instant, ended: &mut Vec<u64>);
-    fn control(&mut self, outlet: usize, control: Control, now: Instant, ended: &mut Vec<u64>);
-    fn sweep(&mut self, now: Instant, ended: &mut Vec<u64>);
-    fn next_paced(&mut self) -> Option<Instant>;
-    fn advance_paced(&mut self, now: Instant, ended: &mut Vec<u64>);
+    /// There is something new in the log.
+    fn woken(&mut self, desk: &mut Desk) -> Next;
+    /// Whether that is the instant it waits for.
+    fn is_due(&mut self, at: Instant) -> bool;
+    /// Delivers a bounded piece of what there is.
+    fn turn(&mut self, desk: &mut Desk) -> Next;
+    /// An outlet's socket has room, or its time has come.
+    fn outlet_woken(&mut self, outlet: usize, desk: &mut Desk);
+    /// The turn of an outlet that goes its own way.
+    fn errand(&mut self, outlet: usize, desk: &mut Desk);
+    fn control(&mut self, outlet: usize, control: Control, desk: &mut Desk);
+    fn sweep(&mut self, desk: &mut Desk);
     fn is_empty(&self) -> bool;
     fn as_any(&mut self) -> &mut dyn Any;
 }
 
-type GroupKey = (usize, TypeId);
+/// What makes a group: the log it reads, the format and kind of socket, the tick.
+pub(super) type GroupKey = (usize, TypeId, Tick);
+
+struct Place {
+    key: GroupKey,
+    group: Box<dyn AnyGroup>,
+    /// It waits for its turn.
+    queued: bool,
+}
 
 /// One worker: the groups it serves, and who sits where.
+///
+/// Groups have their turns one after the other, and readers that go their own way (who join, or whose sockets were
+/// full) have theirs in between, so that neither a stream with many readers nor a thousand joins hold up the rest.
 pub(super) struct Worker {
     inbox: mpsc::UnboundedSender<Message>,
-    groups: Vec<Option<(GroupKey, Box<dyn AnyGroup>)>>,
+    groups: Vec<Option<Place>>,
     by_key: HashMap<GroupKey, usize>,
     seats: HashMap<u64, (usize, usize)>,
-    readers: Arc<AtomicUsize>,
-    /// Groups that had more to deliver than one batch.
-    unfinished: Vec<usize>,
-    /// Tickets of readers that have ended.
-    ended: Vec<u64>,
+    /// Groups that wait for their turn.
+    queue: VecDeque<usize>,
+    /// Ticks of groups, and of outlets that are paced. What does not hold any more is passed over.
+    timers: BinaryHeap<Reverse<(Instant, usize, Option<usize>)>>,
+    desk: Desk,
+    load: Load,
+    gauges: Arc<Gauges>,
+    swept: Instant,
+    swept_bytes: u64,
 }
 
 impl Worker {
-    pub(super) fn new(inbox: mpsc::UnboundedSender<Message>, readers: Arc<AtomicUsize>) -> Self {
+    pub(super) fn new(inbox: mpsc::UnboundedSender<Message>, gauges: Arc<Gauges>) -> Self {
+        let now = clock::now();
         Self {
             inbox,
             groups: Vec::new(),
             by_key: HashMap::new(),
             seats: HashMap::new(),
-            readers,
-            unfinished: Vec::new(),
-            ended: Vec::new(),
+            queue: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            desk: Desk::new(now),
+            load: Load::new(now),
+            gauges,
+            swept: now,
+            swept_bytes: 0,
         }
     }
 
@@ -85,33 +127,30 @@ impl Worker {
             return id;
         }
         let id = self.groups.iter().position(Option::is_none).unwrap_or(self.groups.len());
-        let group = Some((key, make(id)));
+        let made = Some(Place { key, group: make(id), queued: false });
         match self.groups.get_mut(id) {
-            Some(place) => *place = group,
-            None => self.groups.push(group),
+            Some(place) => *place = made,
+            None => self.groups.push(made),
         }
         self.by_key.insert(key, id);
+        // Its first turn leaves its waker with the log.
+        self.enqueue(id);
         id
     }
 
     pub(super) fn with_group<G: 'static, R>(
         &mut self,
         id: usize,
-        act: impl FnOnce(&mut G) -> R,
+        act: impl FnOnce(&mut G, &mut Desk) -> R,
     ) -> Option<R> {
-        let (_, group) = self.groups.get_mut(id)?.as_mut()?;
-        group.as_any().downcast_mut::<G>().map(act)
+        let place = self.groups.get_mut(id)?.as_mut()?;
+        let group = place.group.as_any().downcast_mut::<G>()?;
+        Some(act(group, &mut self.desk))
     }
 
-    /// Remembers where a reader sits, and sends it what is there.
+    /// Remembers where a reader sits.
     pub(super) fn admit(&mut self, ticket: u64, group: usize, seat: usize) {
         self.seats.insert(ticket, (group, seat));
-        let now = clock::now();
-        self.on_group(group, |group, ended| {
-            group.advance(seat, now, ended);
-            // The first outlet of a group: nobody has left the group's waker with the log yet.
-            while group.run(now, ended) {}
-        });
     }
 
     pub(super) async fn run(
@@ -119,104 +158,173 @@ impl Worker {
         mut messages: mpsc::UnboundedReceiver<Message>,
         stop: CancellationToken,
     ) {
-        let mut round = Vec::with_capacity(ROUND);
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut received = Vec::with_capacity(MESSAGES);
+        let mut stopped = core::pin::pin!(stop.cancelled());
+        let mut sleep = core::pin::pin!(tokio::time::sleep_until(self.swept.into()));
+        let (mut rounds, mut armed) = (0, None);
         loop {
-            let paced = self.next_paced();
-            let busy = !self.unfinished.is_empty();
+            rounds += 1;
+            if self.is_busy() || rounds >= ROUNDS {
+                rounds = 0;
+                tokio::task::yield_now().await;
+            }
+            let due = self.due();
+            if armed != Some(due) {
+                sleep.as_mut().reset(due.into());
+                armed = Some(due);
+            }
+            let busy = self.is_busy();
+            self.desk.counts.wakes += u64::from(!busy);
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
-                _ = sweep.tick() => self.sweep(),
-                received = messages.recv_many(&mut round, ROUND) => {
-                    if received == 0 {
-                        return;
-                    }
-                    round.drain(..).for_each(|message| self.handle(message));
-                }
-                () = tokio::task::yield_now(), if busy => {}
-                () = tokio::time::sleep_until(paced.unwrap_or_else(clock::now).into()), if paced.is_some() => {
-                    self.advance_paced();
-                }
+                () = &mut stopped => return,
+                count = messages.recv_many(&mut received, MESSAGES) => if count == 0 { return },
+                () = &mut sleep => armed = None,
+                () = core::future::ready(()), if busy => {}
             }
-            self.go_on();
-            self.forget_ended();
-            tokio::task::yield_now().await;
+            self.round(&mut received);
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.queue.is_empty() || !self.desk.errands.is_empty()
+    }
+
+    /// The next instant at which there is something to do.
+    fn due(&self) -> Instant {
+        let sweep = self.swept + SWEEP;
+        self.timers.peek().map_or(sweep, |Reverse((at, ..))| sweep.min(*at))
+    }
+
+    fn round(&mut self, messages: &mut Vec<Message>) {
+        let from = clock::now();
+        self.desk.begin_turn(from);
+        messages.drain(..).for_each(|message| self.handle(message));
+        let late = self.fire(from);
+        self.turns();
+        if from >= self.swept + SWEEP {
+            self.sweep(from);
+        }
+        let alarms = self.desk.alarms.drain(..);
+        self.timers.extend(alarms.map(|(at, (group, outlet))| Reverse((at, group, Some(outlet)))));
+        self.forget_ended();
+        let level = self.load.note(from, clock::now(), late, self.desk.beat.level);
+        self.desk.beat.level = level;
+        self.gauges.show(&self.desk.counts, level);
     }
 
     fn handle(&mut self, message: Message) {
-        let now = clock::now();
         match message {
             Message::Attach(attach) => attach(self),
-            Message::Ready(group, outlet) => {
-                let more = self.on_group(group, |group, ended| {
-                    group.lower(outlet);
-                    match outlet {
-                        Some(outlet) => {
-                            group.advance(outlet, now, ended);
-                            false
-                        }
-                        None => group.run(now, ended),
-                    }
-                });
-                if more == Some(true) && !self.unfinished.contains(&group) {
-                    self.unfinished.push(group);
-                }
+            Message::Ready(id, None) => {
+                let next = self.on_group(id, |group, desk| group.woken(desk));
+                self.plan(id, next);
+            }
+            Message::Ready(id, Some(outlet)) => {
+                self.on_group(id, |group, desk| group.outlet_woken(outlet, desk));
             }
             Message::Control(ticket, control) => {
-                if let Some(&(group, seat)) = self.seats.get(&ticket) {
-                    self.on_group(group, |group, ended| group.control(seat, control, now, ended));
+                if let Some(&(id, seat)) = self.seats.get(&ticket) {
+                    self.on_group(id, |group, desk| group.control(seat, control, desk));
                 }
             }
         }
     }
 
-    /// One more batch for every group that had more, so that a busy stream shares the worker with the others.
-    fn go_on(&mut self) {
-        let now = clock::now();
-        for id in core::mem::take(&mut self.unfinished) {
-            if self.on_group(id, |group, ended| group.run(now, ended)) == Some(true) {
-                self.unfinished.push(id);
+    /// Takes note of everything whose time has come. Returns how late the first of it is.
+    fn fire(&mut self, now: Instant) -> Duration {
+        let mut late = Duration::ZERO;
+        while let Some(&Reverse((at, id, outlet))) = self.timers.peek()
+            && at <= now
+        {
+            self.timers.pop();
+            match outlet {
+                Some(outlet) => {
+                    self.on_group(id, |group, desk| group.outlet_woken(outlet, desk));
+                }
+                None => {
+                    if self.on_group(id, |group, _| group.is_due(at)) == Some(true) {
+                        late = late.max(now.saturating_duration_since(at));
+                        self.enqueue(id);
+                    }
+                }
             }
         }
+        late
     }
 
-    fn on_group<R>(
-        &mut self,
-        id: usize,
-        act: impl FnOnce(&mut dyn AnyGroup, &mut Vec<u64>) -> R,
-    ) -> Option<R> {
-        let (_, group) = self.groups.get_mut(id)?.as_mut()?;
-        Some(act(group.as_mut(), &mut self.ended))
-    }
-
-    fn sweep(&mut self) {
-        let now = clock::now();
-        for (_, group) in self.groups.iter_mut().flatten() {
-            group.sweep(now, &mut self.ended);
+    fn turns(&mut self) {
+        let (writes, bytes) = (self.desk.counts.writes + ROUND_WRITES, self.desk.counts.bytes + ROUND_BYTES);
+        for turn in 0..ROUND_TURNS {
+            let counts = &self.desk.counts;
+            if !self.is_busy() || counts.writes >= writes || counts.bytes >= bytes {
+                break;
+            }
+            if turn > 0 {
+                self.desk.begin_turn(clock::now());
+            }
+            self.turn();
+            self.errand();
         }
     }
 
-    fn next_paced(&mut self) -> Option<Instant> {
-        self.groups.iter_mut().flatten().filter_map(|(_, group)| group.next_paced()).min()
+    /// The turn of the group that has waited longest.
+    fn turn(&mut self) {
+        let Some(id) = self.queue.pop_front() else { return };
+        if let Some(place) = self.groups.get_mut(id).and_then(Option::as_mut) {
+            place.queued = false;
+        }
+        let next = self.on_group(id, |group, desk| group.turn(desk));
+        self.plan(id, next);
     }
 
-    fn advance_paced(&mut self) {
-        let now = clock::now();
-        for (_, group) in self.groups.iter_mut().flatten() {
-            group.advance_paced(now, &mut self.ended);
+    /// The turn of the reader that goes its own way and has waited longest.
+    fn errand(&mut self) {
+        let Some((id, outlet)) = self.desk.errands.pop_front() else { return };
+        self.desk.begin_turn(self.desk.now);
+        self.on_group(id, |group, desk| group.errand(outlet, desk));
+    }
+
+    fn plan(&mut self, id: usize, next: Option<Next>) {
+        match next {
+            Some(Next::Turn) => self.enqueue(id),
+            Some(Next::At(at)) => self.timers.push(Reverse((at, id, None))),
+            Some(Next::Woken) | None => {}
         }
+    }
+
+    fn enqueue(&mut self, id: usize) {
+        if let Some(place) = self.groups.get_mut(id).and_then(Option::as_mut)
+            && !core::mem::replace(&mut place.queued, true)
+        {
+            self.queue.push_back(id);
+        }
+    }
+
+    fn on_group<R>(&mut self, id: usize, act: impl FnOnce(&mut dyn AnyGroup, &mut Desk) -> R) -> Option<R> {
+        let place = self.groups.get_mut(id)?.as_mut()?;
+        Some(act(place.group.as_mut(), &mut self.desk))
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        for place in self.groups.iter_mut().flatten() {
+            place.group.sweep(&mut self.desk);
+        }
+        let bytes = self.desk.counts.bytes;
+        let millis = now.saturating_duration_since(self.swept).as_millis().max(1);
+        let rate = u128::from(bytes - self.swept_bytes) * 1_000 / millis;
+        self.gauges.rate.store(u64::try_from(rate).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.gauges.fresh.store(0, Ordering::Relaxed);
+        (self.swept, self.swept_bytes) = (now, bytes);
     }
 
     /// Forgets readers that have ended, and groups without readers.
     fn forget_ended(&mut self) {
-        for ticket in core::mem::take(&mut self.ended) {
+        while let Some(ticket) = self.desk.ended.pop() {
             let Some((id, _)) = self.seats.remove(&ticket) else { continue };
-            self.readers.fetch_sub(1, Ordering::Relaxed);
+            self.gauges.readers.fetch_sub(1, Ordering::Relaxed);
             let Some(place) = self.groups.get_mut(id) else { continue };
-            if let Some((key, _)) = place.take_if(|(_, group)| group.is_empty()) {
+            if let Some(Place { key, .. }) = place.take_if(|place| place.group.is_empty()) {
                 self.by_key.remove(&key);
             }
         }

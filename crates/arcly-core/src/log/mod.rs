@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 pub use batch::Batch;
+pub(crate) use batch::Place;
 pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode, TrackChoice};
 pub use writer::{Retention, Writer};
 
