@@ -1,12 +1,9 @@
 use core::time::Duration;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::path::PathBuf;
 
 use criterion::{Criterion, SamplingMode};
-use serde_json::json;
 
 use crate::cpu::cpu_time;
+use crate::report::{Goal, Report, Row, median};
 
 /// What a measured time is turned into.
 #[derive(Clone, Copy, Debug)]
@@ -42,47 +39,6 @@ impl Unit {
     }
 }
 
-/// What a value is held against.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Goal {
-    /// The same work done in the plainest way, measured in the same run.
-    pub floor: Option<(f64, &'static str)>,
-    /// The bound of `docs/benchmarks.md`.
-    pub target: Option<f64>,
-}
-
-impl Goal {
-    /// No bound.
-    pub const NONE: Self = Self { floor: None, target: None };
-
-    /// A bound and nothing to compare with.
-    #[must_use]
-    pub const fn target(target: f64) -> Self {
-        Self { floor: None, target: Some(target) }
-    }
-
-    /// The same goal beside a floor, if that was measured.
-    #[must_use]
-    pub fn over(self, floor: Option<f64>, name: &'static str) -> Self {
-        Self { floor: floor.map(|floor| (floor, name)), ..self }
-    }
-}
-
-/// One line of the report.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// What was measured, in the words of the table.
-    pub case: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit.
-    pub unit: String,
-    /// What it is held against.
-    pub goal: Goal,
-    /// Throughputs.
-    pub more_is_better: bool,
-}
-
 /// One subject: runs cases through criterion and reports them to `cargo xtask bench`.
 ///
 /// A case's routine does what it is told to do `iters` times and returns the **CPU time** of it; the value that is
@@ -91,7 +47,7 @@ pub struct Bench {
     subject: &'static str,
     criterion: Criterion,
     filter: Option<String>,
-    report: Option<PathBuf>,
+    report: Report,
     quick: bool,
 }
 
@@ -116,8 +72,7 @@ impl Bench {
             .nresamples(1_001)
             .warm_up_time(Duration::from_millis(warm_up))
             .measurement_time(Duration::from_millis(measurement));
-        let report =
-            std::env::var_os("ARCLY_BENCH_DIR").map(|dir| PathBuf::from(dir).join(format!("{subject}.json")));
+        let report = Report::of(subject);
         let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
         Self { subject, criterion, filter, report, quick }
     }
@@ -198,30 +153,8 @@ impl Bench {
     /// # Panics
     /// When the report cannot be written: a benchmark without its result is of no use.
     pub fn report(&self, row: &Row) {
-        let Some(path) = &self.report else { return };
-        let mut line = json!({ "case": row.case, "value": row.value, "unit": row.unit });
-        if let Some((floor, name)) = row.goal.floor {
-            line["floor"] = floor.into();
-            line["floor_name"] = name.into();
-        }
-        if let Some(target) = row.goal.target {
-            line["target"] = target.into();
-        }
-        if row.more_is_better {
-            line["more_is_better"] = true.into();
-        }
-        let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-            let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-            writeln!(file, "{line}")
-        });
-        written.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        self.report.row(row);
     }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    values.get(middle).copied()
 }
 
 #[cfg(test)]

@@ -23,8 +23,10 @@ cargo xtask <task>
   layers                              no crate depends on a sibling or on a higher layer
   tidy [--rows]                       what must be absent is absent; --rows lists the bad-input rows and their tests
   fuzz [TARGET] [--seconds N]         fuzz one target, or all of them in turn (needs cargo-fuzz, runs on stable)
-  bench [NAME] [--quick] [--save NAME] [--against NAME] [--json]
-                                      run the benches, print them as a table of ratios
+  bench [NAME] [--quick] [--save NAME] [--against NAME] [--json] [-- ARGS]
+                                      run a subject, a scenario, instructions, subjects, scenarios or everything, print
+                                      a table of ratios; --save and --against committed are the counts in the
+                                      repository; ARGS go to a scenario (--rounds N --seconds N --readers N,N)
   tools                               which external programs are found, and where
   demo-clip                           make crates/arcly-server/assets/demo.flv again (needs ffmpeg)";
 

@@ -104,6 +104,11 @@ pub(crate) fn find() -> Found {
     found
 }
 
+/// Where programs are, for those that are started with it; those that are not here are given as nothing.
+pub(crate) fn environment() -> Vec<(&'static str, PathBuf)> {
+    TOOLS.iter().map(|tool| (tool.env, tool.locate().unwrap_or_default())).collect()
+}
+
 /// Installs what is missing; leaves alone what is there.
 pub(crate) fn install() -> Result {
     let missing: Vec<&Tool> = TOOLS.iter().filter(|tool| tool.locate().is_none()).collect();

@@ -163,6 +163,12 @@ impl Arcly {
         self.log.wait_for(limit, |line| line.contains(text))
     }
 
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.guard.id()
+    }
+
     /// Its process.
     pub const fn process(&mut self) -> &mut Guard {
         &mut self.guard

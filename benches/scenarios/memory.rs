@@ -1,0 +1,45 @@
+//! What a reader adds to the server's memory.
+//!
+//! **Question.** How much resident memory does one more player cost, and does it depend on the stream?
+//!
+//! **Hypothesis.** A player is a task without a read buffer, a socket, a cursor and an offset; the GOP is the stream's.
+//!
+//! **Decision rule.** The slope between 200 and 1 000 players that are in the middle of a stream is at most 8 KiB each, with
+//! GOPs of 1 MiB and of 8 MiB. (arcly 0.8.3: 6, ZLMediaKit 8, nginx-rtmp 12 KiB.) What the kernel holds for a socket does
+//! not count, for anybody.
+
+use arcly_benches::load::scenario::{self, Options};
+use arcly_benches::load::{Program, Protocol, Shape, Stage};
+use arcly_benches::{Goal, median};
+
+const FEW: usize = 200;
+const MANY: usize = 1_000;
+const MIB: usize = 1 << 20;
+
+fn main() {
+    scenario::main("memory", |options| {
+        for protocol in [Protocol::rtmp(), Protocol::http_flv()] {
+            for gop in [1, 8] {
+                let case = format!("{}, GOP of {gop} MiB", protocol.name);
+                if options.wants(&case) {
+                    let slopes = (0..options.rounds).map(|_| slope(options, &protocol, gop * MIB));
+                    let value = median(slopes.collect()).unwrap_or(f64::NAN);
+                    options.report(&case, value, "KiB/reader", Goal::target(8.0));
+                }
+            }
+        }
+    });
+}
+
+/// KiB for each reader more.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn slope(options: &Options, protocol: &Protocol, gop: usize) -> f64 {
+    let stage = Stage::open(protocol, &Program::Arcly(String::new()), Shape::HD.with_gop_bytes(gop));
+    stage.seat(0, FEW);
+    std::thread::sleep(options.time);
+    let few = stage.program.rss_bytes();
+    stage.seat(1, MANY - FEW);
+    std::thread::sleep(options.time);
+    let many = stage.program.rss_bytes();
+    (many as f64 - few as f64) / (MANY - FEW) as f64 / 1_024.0
+}
