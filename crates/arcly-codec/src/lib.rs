@@ -13,6 +13,7 @@ pub mod amf3;
 pub mod av1;
 pub mod bits;
 pub mod codec_string;
+pub mod elementary;
 pub mod esds;
 pub mod flac;
 pub mod flv;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::codec::{TagClass, class_of, sound_of, video};
 use crate::amf0::{self, Object, Value};
+use crate::elementary::Color;
 
 /// What a script tag says.
 #[derive(Debug, PartialEq)]
@@ -86,13 +87,6 @@ const fn whole_u16(number: f64) -> u16 {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, NaN gives 0")]
 const fn whole_u8(number: f64) -> u8 {
     number as u8
-}
-
-/// What `colorInfo` says; both parts are optional.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Color {
-    pub(super) info: Option<ColorInfo>,
-    pub(super) hdr: Option<HdrMetadata>,
 }
 
 /// Decodes the metadata packet of a video tag; `None` when it says nothing about colour.

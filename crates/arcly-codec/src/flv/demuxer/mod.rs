@@ -1,12 +1,10 @@
 //! Tags to media.
 
-mod audio;
-mod video;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arcly_core::track::MAX_TRACKS;
+use arcly_core::codec::PcmConfig;
+use arcly_core::track::{MAX_TRACKS, TrackParams};
 use arcly_core::wire::DecodeError;
 use arcly_core::{
     CodecConfig, CodecId, FrameFlags, MediaEvent, MediaFrame, Metadata, TimeDelta, Timescale, Timestamp,
@@ -14,12 +12,11 @@ use arcly_core::{
 };
 use bytes::Bytes;
 
-use self::audio::AudioTrack;
-use self::video::VideoTrack;
 use super::body::{AudioTag, Body, FrameType, LegacyAudio, Packet, VideoTag};
 use super::codec::sound;
 use super::script::{self, Script};
 use super::{Error, TagKind};
+use crate::elementary::{AudioStream, VideoStream};
 use crate::nal::MAX_ACCESS_UNIT_BYTES;
 
 const NANOS: Timescale = Timescale::of(1_000_000_000);
@@ -103,8 +100,8 @@ struct Slot {
 
 #[allow(clippy::large_enum_variant, reason = "a stream has a handful of them")]
 enum Source {
-    Video(VideoTrack),
-    Audio(AudioTrack),
+    Video(VideoStream),
+    Audio(AudioStream),
     Data,
 }
 
@@ -247,14 +244,16 @@ impl Demuxer {
             return Ok(Progress::Neutral);
         };
         match packet.body {
-            Body::SequenceStart(record) => track.sequence_start(&record).map_err(Fault::tag)?,
+            Body::SequenceStart(record) => track.set_record(&record).map_err(Fault::tag)?,
             Body::ChannelConfig(layout) => track.channel_config(&layout).map_err(Fault::tag)?,
             Body::Frame { data, .. } => {
                 check_size("access_unit", data.len(), self.limits.max_access_unit)?;
                 if data.is_empty() {
                     return Err(Fault::Tag(DecodeError::Malformed { what: "empty frame", offset: 0 }));
                 }
-                let Some((data, duration)) = track.frame(data, legacy).map_err(Fault::access_unit)? else {
+                let Some((data, duration)) =
+                    track.frame(data, legacy.map(pcm_of)).map_err(Fault::access_unit)?
+                else {
                     return Ok(self.without_config());
                 };
                 let id = self.refresh(index);
@@ -282,14 +281,15 @@ impl Demuxer {
             return Ok(Progress::Neutral);
         };
         match packet.body {
-            Body::SequenceStart(record) => track.sequence_start(&record).map_err(Fault::tag)?,
+            Body::SequenceStart(record) => track.set_record(&record).map_err(Fault::tag)?,
             Body::Mpeg2TsSequenceStart(descriptor) => track.descriptor(&descriptor).map_err(Fault::tag)?,
             Body::Frame { cts_ms, data } => {
                 check_size("access_unit", data.len(), self.limits.max_access_unit)?;
                 if data.is_empty() {
                     return Err(Fault::Tag(DecodeError::Malformed { what: "empty frame", offset: 0 }));
                 }
-                let picture = track.frame(&data, frame_type).map_err(Fault::access_unit)?;
+                let picture =
+                    track.frame(&data, frame_type == FrameType::Disposable).map_err(Fault::access_unit)?;
                 let ready = track.is_ready();
                 let id = self.refresh(index);
                 if !ready {
@@ -403,8 +403,8 @@ impl Demuxer {
 impl Source {
     fn new(codec: CodecId) -> Self {
         match codec.kind() {
-            TrackKind::Video => Self::Video(VideoTrack::new(codec)),
-            TrackKind::Audio => Self::Audio(AudioTrack::new(codec)),
+            TrackKind::Video => Self::Video(VideoStream::new(codec)),
+            TrackKind::Audio => Self::Audio(AudioStream::new(codec)),
             TrackKind::Data => Self::Data,
         }
     }
@@ -432,7 +432,7 @@ impl Source {
             Self::Video(source) => {
                 let mut track = source.track(id)?;
                 if id == TrackId::VIDEO {
-                    VideoTrack::complete(&mut track, metadata);
+                    complete(&mut track, metadata);
                     track.bitrate_bps = rate("videodatarate");
                 }
                 Some(track)
@@ -447,6 +447,24 @@ impl Source {
             Self::Data => Some(Track::new(id, CodecId::Amf, CodecConfig::None)),
         }
     }
+}
+
+/// Fills in from `onMetaData` what the bitstream leaves open.
+fn complete(track: &mut Track, metadata: &Metadata) {
+    let Some(mut params) = track.video().copied() else { return };
+    if params.width == 0 || params.height == 0 {
+        let size = |name| script::number(metadata, name).map_or(0, script::whole);
+        (params.width, params.height) = (size("width"), size("height"));
+    }
+    if params.frame_rate.is_none() {
+        params.frame_rate = script::number(metadata, "framerate").and_then(script::frame_rate);
+    }
+    track.params = TrackParams::Video(params);
+}
+
+const fn pcm_of(legacy: LegacyAudio) -> PcmConfig {
+    let LegacyAudio { sample_rate, bits_per_sample, channels } = legacy;
+    PcmConfig { sample_rate, channels, bits_per_sample }
 }
 
 /// Runs all packets of a tag; of several faults the first counts, but a fatal one ends it.

@@ -3,11 +3,11 @@ use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 use arcly_core::{CodecConfig, CodecId, TimeDelta, Timescale, Track, TrackId};
 use bytes::Bytes;
 
-use crate::flv::LegacyAudio;
 use crate::{aac, ac3, flac, g711, mpeg_audio, opus};
 
-/// An audio track: its configuration, from a sequence header or from the frames themselves.
-pub(super) struct AudioTrack {
+/// An audio track: its configuration, from a record or from the frames themselves.
+#[derive(Debug)]
+pub struct AudioStream {
     codec: CodecId,
     config: CodecConfig,
     params: Option<AudioParams>,
@@ -17,26 +17,34 @@ pub(super) struct AudioTrack {
     changed: bool,
 }
 
-impl AudioTrack {
-    pub(super) const fn new(codec: CodecId) -> Self {
+impl AudioStream {
+    /// A stream of which nothing is known but its codec.
+    #[must_use]
+    pub const fn new(codec: CodecId) -> Self {
         Self { codec, config: CodecConfig::None, params: None, layout_channels: 0, changed: false }
     }
 
-    pub(super) const fn codec(&self) -> CodecId {
+    /// Its codec.
+    #[must_use]
+    pub const fn codec(&self) -> CodecId {
         self.codec
     }
 
-    pub(super) const fn take_changed(&mut self) -> bool {
+    /// True once when [`track`](Self::track) may differ from what it was.
+    pub const fn take_changed(&mut self) -> bool {
         core::mem::replace(&mut self.changed, false)
     }
 
-    fn set(&mut self, config: CodecConfig, params: AudioParams) {
+    /// Takes a configuration as a value, and what follows from it.
+    pub fn set(&mut self, config: CodecConfig, params: AudioParams) {
         if self.params != Some(params) || self.config != config {
             (self.config, self.params, self.changed) = (config, Some(params), true);
         }
     }
 
-    pub(super) fn track(&self, id: TrackId) -> Option<Track> {
+    /// The track as it is known now; `None` until it can be decoded.
+    #[must_use]
+    pub fn track(&self, id: TrackId) -> Option<Track> {
         let mut params = self.params?;
         if params.channels == 0 {
             params.channels = self.layout_channels;
@@ -44,7 +52,12 @@ impl AudioTrack {
         Some(Track::new(id, self.codec, self.config.clone()).with_audio(params))
     }
 
-    pub(super) fn sequence_start(&mut self, record: &Bytes) -> DecodeResult<()> {
+    /// Takes a configuration record as FLV has them: an AudioSpecificConfig, `OpusHead`, the start of a FLAC stream. Codecs
+    /// whose frames say everything have none.
+    ///
+    /// # Errors
+    /// The record is malformed; what was known stays.
+    pub fn set_record(&mut self, record: &Bytes) -> DecodeResult<()> {
         // The configuration outlives the tag, so it does not keep the tag's buffer alive.
         let record = Bytes::copy_from_slice(record);
         let (config, params) = match self.codec {
@@ -70,7 +83,11 @@ impl AudioTrack {
         Ok(())
     }
 
-    pub(super) fn channel_config(&mut self, layout: &[u8]) -> DecodeResult<()> {
+    /// Takes a channel layout of Enhanced RTMP: order, count, and a mask or mapping.
+    ///
+    /// # Errors
+    /// It is cut short.
+    pub fn channel_config(&mut self, layout: &[u8]) -> DecodeResult<()> {
         let mut r = Reader::new(layout);
         r.u8("audio channel order")?;
         self.layout_channels = r.u8("audio channel count")?;
@@ -78,12 +95,12 @@ impl AudioTrack {
         Ok(())
     }
 
-    /// A frame in canonical form and its duration; `None` when it cannot be decoded yet.
-    pub(super) fn frame(
-        &mut self,
-        data: Bytes,
-        legacy: Option<LegacyAudio>,
-    ) -> DecodeResult<Option<(Bytes, TimeDelta)>> {
+    /// A frame in canonical form and its duration; `None` when it cannot be decoded yet. `pcm` is what the container says of
+    /// plain samples.
+    ///
+    /// # Errors
+    /// It is broken and has to be dropped; the stream goes on.
+    pub fn frame(&mut self, data: Bytes, pcm: Option<PcmConfig>) -> DecodeResult<Option<(Bytes, TimeDelta)>> {
         let duration = match self.codec {
             CodecId::Aac => return self.aac(data),
             CodecId::Opus => self.opus(&data)?,
@@ -97,8 +114,8 @@ impl AudioTrack {
                 header.duration()
             }
             CodecId::Ac3 | CodecId::Eac3 => self.ac3(&data)?,
-            _ => match legacy {
-                Some(legacy) => self.samples(legacy, data.len()),
+            _ => match pcm {
+                Some(pcm) => self.samples(pcm, data.len()),
                 None => return Ok(None),
             },
         };
@@ -155,18 +172,17 @@ impl AudioTrack {
         Ok(header.duration())
     }
 
-    /// Formats that only the tag header describes.
-    fn samples(&mut self, legacy: LegacyAudio, len: usize) -> TimeDelta {
-        let LegacyAudio { sample_rate, bits_per_sample, channels } = legacy;
-        let pcm = |bits_per_sample| PcmConfig { sample_rate, channels, bits_per_sample };
+    /// Formats that only the container describes.
+    fn samples(&mut self, pcm: PcmConfig, len: usize) -> TimeDelta {
+        let PcmConfig { sample_rate, channels, bits_per_sample } = pcm;
         let (config, duration) = match self.codec {
             CodecId::Pcma | CodecId::Pcmu => {
-                let config = pcm(8);
+                let config = PcmConfig { bits_per_sample: 8, ..pcm };
                 (CodecConfig::Pcm(config), g711::duration(&config, len))
             }
             CodecId::PcmLe => {
                 let samples = if bits_per_sample == 8 { len } else { len / 2 };
-                (CodecConfig::Pcm(pcm(bits_per_sample)), g711::duration(&pcm(8), samples))
+                (CodecConfig::Pcm(pcm), g711::duration(&PcmConfig { bits_per_sample: 8, ..pcm }, samples))
             }
             // Speex: frames of 20 ms, but a packet may hold several and does not say.
             _ => (CodecConfig::None, TimeDelta::ZERO),

@@ -1,24 +1,36 @@
-use arcly_core::codec::{VideoParams, VpxConfig};
-use arcly_core::track::TrackParams;
+use arcly_core::codec::{ColorInfo, HdrMetadata, VideoParams, VpxConfig};
 use arcly_core::wire::{DecodeError, DecodeResult};
-use arcly_core::{CodecConfig, CodecId, FrameFlags, Metadata, Track, TrackId};
+use arcly_core::{CodecConfig, CodecId, FrameFlags, Track, TrackId};
 use bytes::Bytes;
 
-use crate::flv::FrameType;
-use crate::flv::script::{self, Color};
 use crate::nal::{AccessUnit, Framing, LengthSize};
 use crate::vpx::{self, Vp8Frame, Vp9Frame};
 use crate::{av1, h264, h265, h266};
 
-/// A video track: a parser that follows its configuration, in sequence headers and in band.
-pub(super) struct VideoTrack {
+/// What a container says of colour beside the bitstream, which it goes before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Color {
+    /// Code points; the range stays that of the bitstream.
+    pub info: Option<ColorInfo>,
+    /// Static HDR metadata.
+    pub hdr: Option<HdrMetadata>,
+}
+
+/// A video track: a parser that follows its configuration, in records and in band.
+pub struct VideoStream {
     codec: CodecId,
     stream: Stream,
-    /// The sequence header last taken; the same one again says nothing new, whatever was learnt in band since.
+    /// The record last taken; the same one again says nothing new, whatever was learnt in band since.
     record: Bytes,
     color: Option<Color>,
     /// The track may differ from what was last asked for.
     changed: bool,
+}
+
+impl core::fmt::Debug for VideoStream {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "VideoStream({})", self.codec)
+    }
 }
 
 #[allow(clippy::large_enum_variant, reason = "a stream has a handful of them")]
@@ -31,11 +43,13 @@ enum Stream {
     Vp9(Option<VpxConfig>, VideoParams),
 }
 
-/// A picture in canonical form.
-type Picture = (Bytes, FrameFlags);
+/// A picture in canonical form, and what is known of it.
+pub type Picture = (Bytes, FrameFlags);
 
-impl VideoTrack {
-    pub(super) fn new(codec: CodecId) -> Self {
+impl VideoStream {
+    /// A stream of which nothing is known but its codec: H.264, H.265, H.266, AV1, VP8 or VP9.
+    #[must_use]
+    pub fn new(codec: CodecId) -> Self {
         const FOUR: Framing = Framing::Length(LengthSize::Four);
         let stream = match codec {
             CodecId::H265 => Stream::Hevc(h265::Parser::new(), FOUR),
@@ -48,16 +62,20 @@ impl VideoTrack {
         Self { codec, stream, record: Bytes::new(), color: None, changed: false }
     }
 
-    pub(super) const fn codec(&self) -> CodecId {
+    /// Its codec.
+    #[must_use]
+    pub const fn codec(&self) -> CodecId {
         self.codec
     }
 
-    pub(super) const fn take_changed(&mut self) -> bool {
+    /// True once when [`track`](Self::track) may differ from what it was.
+    pub const fn take_changed(&mut self) -> bool {
         core::mem::replace(&mut self.changed, false)
     }
 
     /// True when there is all that a decoder needs.
-    pub(super) fn is_ready(&self) -> bool {
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         match &self.stream {
             Stream::Avc(parser, _) => parser.config().is_some(),
             Stream::Hevc(parser, _) => parser.config().is_some(),
@@ -69,14 +87,19 @@ impl VideoTrack {
     }
 
     /// Colour metadata; some muxers leave the track's number out, so the codec has to fit as well.
-    pub(super) fn set_color(&mut self, codec: CodecId, color: Color) {
+    pub fn set_color(&mut self, codec: CodecId, color: Color) {
         if codec == self.codec && self.color != Some(color) {
             self.color = Some(color);
             self.changed = true;
         }
     }
 
-    pub(super) fn sequence_start(&mut self, record: &Bytes) -> DecodeResult<()> {
+    /// Takes a configuration record: avcC, hvcC, vvcC, av1C, or vpcC with or without its version. The record says how
+    /// frames are framed from here on; the same one again says nothing.
+    ///
+    /// # Errors
+    /// The record is malformed; what was known stays.
+    pub fn set_record(&mut self, record: &Bytes) -> DecodeResult<()> {
         if record.is_empty() {
             return Err(DecodeError::Malformed { what: "empty sequence header", offset: 0 });
         }
@@ -107,19 +130,20 @@ impl VideoTrack {
     }
 
     /// AV1 out of MPEG-TS: a descriptor that ends like a record.
-    pub(super) fn descriptor(&mut self, descriptor: &Bytes) -> DecodeResult<()> {
+    pub fn descriptor(&mut self, descriptor: &Bytes) -> DecodeResult<()> {
         // descriptor_tag 0x80 and descriptor_length, then the four bytes of av1C.
         match (self.codec, descriptor.first()) {
-            (CodecId::Av1, Some(0x80)) if descriptor.len() >= 6 => {
-                self.sequence_start(&descriptor.slice(2..))
-            }
+            (CodecId::Av1, Some(0x80)) if descriptor.len() >= 6 => self.set_record(&descriptor.slice(2..)),
             _ => Err(DecodeError::Malformed { what: "AV1 video descriptor", offset: 0 }),
         }
     }
 
-    /// A frame; `None` when there is no picture in it. Whether decoding may start at it, its own bytes say, not
-    /// the tag.
-    pub(super) fn frame(&mut self, data: &Bytes, frame_type: FrameType) -> DecodeResult<Option<Picture>> {
+    /// A frame in canonical form; `None` when there is no picture in it. Whether decoding may start at it, its own bytes
+    /// say, and not the container; that nothing refers to it, the container may know (`disposable`) where they do not.
+    ///
+    /// # Errors
+    /// It is broken and has to be dropped; the stream goes on.
+    pub fn frame(&mut self, data: &Bytes, disposable: bool) -> DecodeResult<Option<Picture>> {
         let (picture, config_changed) = match &mut self.stream {
             Stream::Avc(parser, framing) => access_unit(parser.push(data, *framing)?),
             Stream::Hevc(parser, framing) => access_unit(parser.push(data, *framing)?),
@@ -144,13 +168,13 @@ impl VideoTrack {
         };
         let is_key = matches!(&picture, Some((_, flags)) if flags.contains(FrameFlags::KEYFRAME));
         self.changed |= config_changed || is_key;
-        // That nothing refers to it, the tag may know where the bytes do not say.
-        let disposable = frame_type == FrameType::Disposable && !is_key;
-        let said = if disposable { FrameFlags::DISPOSABLE } else { FrameFlags::empty() };
+        let said = if disposable && !is_key { FrameFlags::DISPOSABLE } else { FrameFlags::empty() };
         Ok(picture.map(|(payload, flags)| (payload, flags | said)))
     }
 
-    pub(super) fn track(&self, id: TrackId) -> Option<Track> {
+    /// The track as it is known now; `None` until it can be decoded.
+    #[must_use]
+    pub fn track(&self, id: TrackId) -> Option<Track> {
         let (config, params) = match &self.stream {
             Stream::Avc(parser, _) => (CodecConfig::Avc(parser.config()?.clone()), parser.video_params()),
             Stream::Hevc(parser, _) => (CodecConfig::Hevc(parser.config()?.clone()), parser.video_params()),
@@ -175,19 +199,6 @@ impl VideoTrack {
             params.hdr = color.hdr.or(params.hdr);
         }
         params
-    }
-
-    /// Fills in from `onMetaData` what the bitstream leaves open.
-    pub(super) fn complete(track: &mut Track, metadata: &Metadata) {
-        let Some(mut params) = track.video().copied() else { return };
-        if params.width == 0 || params.height == 0 {
-            let size = |name| script::number(metadata, name).map_or(0, script::whole);
-            (params.width, params.height) = (size("width"), size("height"));
-        }
-        if params.frame_rate.is_none() {
-            params.frame_rate = script::number(metadata, "framerate").and_then(script::frame_rate);
-        }
-        track.params = TrackParams::Video(params);
     }
 }
 
