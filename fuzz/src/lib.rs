@@ -15,6 +15,7 @@
 pub mod codec;
 pub mod core;
 pub mod flv;
+pub mod fmp4;
 pub mod replay;
 pub mod rtmp;
 pub mod video;

@@ -3,7 +3,7 @@
 //! | module | |
 //! |---|---|
 //! | [`flv`] | FLV as a stream: packets that all readers share, files, and (feature `http`) handlers to mount in any HTTP server |
-//! | [`fmp4`] | fragmented MP4 and CMAF: initialisation segments and fragments, without copying media |
+//! | [`fmp4`] | fragmented MP4 and CMAF: initialisation segments and fragments, without copying media; files, fragmented and plain, to media |
 //! | [`live`] | a live stream as a bounded window of CMAF segments and parts, which HLS and DASH serve |
 //!
 //! What is deliberately not here: HTTP routing, authentication and configuration, which are the embedder's; MPEG-TS,

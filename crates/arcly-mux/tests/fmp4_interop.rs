@@ -1,15 +1,16 @@
-//! Fragmented MP4 as FFmpeg reads it.
+//! MP4 as FFmpeg reads it, and as FFmpeg and GStreamer write it.
 
 mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use arcly_core::TimeDelta;
+use arcly_core::{MediaFrame, TimeDelta, Timestamp, TrackId};
 use arcly_testkit::clips::{self, Clip};
-use arcly_testkit::{ffprobe, need};
+use arcly_testkit::{ffprobe, need, process};
 
-use support::{assert_frames, fragmented, read_flv};
+use support::{assert_frames, assert_sound_is_even, fragmented, read_flv, read_mp4};
 
 /// Decodes everything, and takes any complaint for a failure.
 fn decode(ffmpeg: &Path, file: &Path) {
@@ -25,10 +26,24 @@ fn check(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path, millis: i64) {
     let (tracks, frames) = read_flv(&clip.file(encoder));
     assert!(!frames.is_empty(), "{} has frames", clip.name);
     let file = clips::folder().join(format!("{}-{millis}.fragmented.mp4", clip.name));
-    std::fs::write(&file, fragmented(&tracks, &frames, TimeDelta::from_millis(millis))).expect("a file");
+    let bytes = fragmented(&tracks, &frames, TimeDelta::from_millis(millis));
+    std::fs::write(&file, &bytes).expect("a file");
+    let (back, read) = read_mp4(&bytes, true, 1_013);
+    assert_eq!(back.len(), tracks.len());
+    for track in &tracks {
+        let payloads = |frames: &[MediaFrame]| -> Vec<_> {
+            let mine = frames.iter().filter(|frame| frame.track == track.id);
+            mine.map(|frame| (frame.payload.clone(), frame.flags, frame.pts - frame.dts)).collect()
+        };
+        assert!(payloads(&read) == payloads(&frames), "{} comes back as it was", track.codec);
+        let (was, is) = (track, back.get(track.id).expect("the track"));
+        assert_eq!((&was.config, &was.params), (&is.config, &is.params));
+    }
     let first = frames.iter().map(|frame| frame.pts).min().expect("frames");
     let packets = ffprobe::packets(probe, &file.to_string_lossy());
-    assert_frames(&tracks, &frames, &packets, TimeDelta(-first.0));
+    // Sound that was rounded to milliseconds gets its own times back.
+    assert_frames(&tracks, &frames, &packets, (TimeDelta(-first.0), 1_000));
+    assert_sound_is_even(&tracks, &frames, &packets);
     decode(ffmpeg, &file);
 }
 
@@ -56,5 +71,113 @@ fn m33_ffprobe_reads_what_went_in_of_newer_codecs() {
         clips::VVC_AAC,
     ] {
         check(clip, &ffmpeg9, &ffmpeg9, &probe, 1_000);
+    }
+}
+
+/// A clip as MP4 by FFmpeg: how, and whether `moov` comes first.
+const FFMPEG_FLAGS: &[(&str, &str, bool)] = &[
+    ("plain", "", false),
+    ("faststart", "+faststart", true),
+    ("fragments", "+frag_keyframe+empty_moov+default_base_moof", true),
+    ("offsets", "+frag_keyframe+empty_moov", true),
+    ("legacy", "+frag_keyframe+empty_moov+omit_tfhd_offset+separate_moof", true),
+    ("hybrid", "+frag_keyframe", true),
+    ("negative", "+negative_cts_offsets", false),
+    ("cmaf", "+cmaf+frag_keyframe", true),
+    ("every_frame", "+frag_every_frame+empty_moov+default_base_moof", true),
+];
+
+/// Files by FFmpeg are read packet for packet as its own ffprobe reads them.
+fn check_reading(clip: Clip, encoder: &Path, probe: &Path, flags: &[(&str, &str, bool)]) {
+    for (name, flags, moov_first) in flags {
+        let path = clips::folder().join(format!("{}-{name}.mp4", clip.name));
+        let mut command = Command::new(encoder);
+        command.args(["-hide_banner", "-nostdin", "-v", "error", "-y", "-i"]).arg(clip.file(encoder));
+        command.args(["-map", "0", "-c", "copy", "-strict", "-2"]);
+        if !flags.is_empty() {
+            command.args(["-movflags", flags]);
+        }
+        process::run_ok(command.arg(&path), Duration::from_secs(60));
+        let file = std::fs::read(&path).expect("the file");
+        let (tracks, mut frames) = read_mp4(&file, *moov_first, 4_096);
+        let packets = ffprobe::packets(probe, &path.to_string_lossy());
+        if *name == "cmaf" {
+            show_late(&mut frames);
+        }
+        eprintln!("{} {name}: {} frames", clip.name, frames.len());
+        assert_frames(&tracks, &frames, &packets, (TimeDelta::ZERO, 1));
+    }
+}
+
+/// Offsets below zero in fragments: the first picture is shown at the time of its `tfdt` (ISO/IEC 14496-12 8.8.12), which
+/// needs decode times before it. FFmpeg moves presentation instead, away from the sound.
+fn show_late(frames: &mut [MediaFrame]) {
+    let mut video = frames.iter_mut().filter(|frame| frame.track == TrackId::VIDEO).peekable();
+    let late = video.peek().map_or(TimeDelta::ZERO, |first| first.pts - first.dts);
+    assert!(video.peek().is_none_or(|first| first.pts == Timestamp::ZERO), "shown at zero");
+    for frame in video {
+        (frame.dts, frame.pts) = (frame.dts + late, frame.pts + late);
+    }
+}
+
+#[test]
+fn m33_files_of_ffmpeg_5() {
+    let (ffmpeg, probe) = (need!(ffmpeg), need!(ffprobe));
+    check_reading(clips::H264_AAC, &ffmpeg, &probe, FFMPEG_FLAGS);
+    for clip in [clips::H264_MP3, clips::AAC_ONLY, clips::H264_ONLY] {
+        check_reading(clip, &ffmpeg, &probe, &FFMPEG_FLAGS[..3]);
+    }
+}
+
+#[test]
+fn m33_files_of_ffmpeg_9() {
+    let (ffmpeg9, probe) = (need!(ffmpeg9), need!(ffprobe));
+    check_reading(clips::HEVC_AAC, &ffmpeg9, &probe, FFMPEG_FLAGS);
+    for clip in [
+        clips::AV1_OPUS,
+        clips::VP9_OPUS,
+        clips::H264_FLAC,
+        clips::H264_AC3,
+        clips::H264_EAC3,
+        clips::MULTITRACK,
+        clips::VVC_AAC,
+    ] {
+        check_reading(clip, &ffmpeg9, &probe, &FFMPEG_FLAGS[..3]);
+    }
+}
+
+/// GStreamer's muxer, plain and in fragments.
+#[test]
+fn m33_files_of_gstreamer() {
+    let (ffmpeg, probe, gst) = (need!(ffmpeg), need!(ffprobe), need!(gst_launch));
+    let source = clips::H264_AAC.file(&ffmpeg);
+    for (name, mux, moov_first) in [
+        ("plain", "mp4mux name=mux", false),
+        ("faststart", "mp4mux name=mux faststart=true", true),
+        ("fragments", "mp4mux name=mux fragment-duration=500 streamable=true", true),
+        ("mfra", "mp4mux name=mux fragment-duration=1000", true),
+        ("quicktime", "qtmux name=mux", false),
+    ] {
+        let path = clips::folder().join(format!("gstreamer-{name}.mp4"));
+        let pipeline = format!(
+            "filesrc location={} ! flvdemux name=demux {mux} ! filesink location={} \
+             demux.video ! queue ! h264parse ! mux. demux.audio ! queue ! aacparse ! mux.",
+            source.display(),
+            path.display()
+        );
+        let mut command = Command::new(&gst);
+        process::run_ok(command.arg("-q").args(pipeline.split_whitespace()), Duration::from_secs(60));
+        let file = std::fs::read(&path).expect("the file");
+        let (tracks, mut frames) = read_mp4(&file, moov_first, 10_000);
+        let packets = ffprobe::packets(&probe, &path.to_string_lossy());
+        eprintln!("{name}: {} frames", frames.len());
+        // Its edits end with the presentation, and FFmpeg drops what begins behind them.
+        let sound = |frame: &MediaFrame| frame.track == TrackId::AUDIO;
+        let shown = ffprobe::of_kind(&packets, "audio").len();
+        let last = frames.iter().rposition(sound).expect("sound");
+        if frames.iter().filter(|frame| sound(frame)).count() == shown + 1 {
+            frames.remove(last);
+        }
+        assert_frames(&tracks, &frames, &packets, (TimeDelta::ZERO, 1));
     }
 }

@@ -459,9 +459,9 @@ fn colour_metadata_both_ways() {
     };
     let encoded = script::encode_color(Some(color), Some(hdr), 10);
     let decoded = script::decode_color(&encoded).expect("own encoding");
-    assert_eq!(decoded, Some(script::Color { info: Some(color), hdr: Some(hdr) }));
+    assert_eq!(decoded, Some(crate::elementary::Color { info: Some(color), hdr: Some(hdr) }));
     let reset = amf0::encode_all(&["colorInfo".into(), Value::Undefined]);
-    assert_eq!(script::decode_color(&reset), Ok(Some(script::Color::default())));
+    assert_eq!(script::decode_color(&reset), Ok(Some(crate::elementary::Color::default())));
     assert_eq!(script::decode_color(&amf0::encode_all(&["else".into(), Value::Null])), Ok(None));
 }
 

@@ -8,10 +8,12 @@
 //! | AV1, VP, Opus, FLAC in ISOBMFF; ETSI TS 102 366 annex F | `av01`, `vp08`, `vp09`, `Opus`, `fLaC`, `ac-3`, `ec-3` | the same |
 //! | ISO/IEC 23000-19 | 7.3 CMAF header, chunk, fragment, segment | [`InitOptions::cmaf`], [`Fragmenter::chunk`] |
 //! | ISO/IEC 23009-1 | 5.10.3.3 `emsg` | [`EventMessage`] |
+//! | ISO/IEC 14496-12 | 8.6, 8.7 sample tables, 8.8 fragments | [`Demuxer`], [`Reader`] |
 //!
 //! ```text
 //!   tracks ──► Mp4Track ──► init_segment                       once
 //!   frames ──► Run ───────► Fragmenter::fragment ──► Fragment  header, and the frames' own bytes
+//!   file   ──► Demuxer ───► MediaEvent
 //! ```
 //!
 //! Times are exact: each track has a clock in which its times are whole numbers (see [`Mp4Track`]), decode times are those
@@ -20,6 +22,7 @@
 
 mod boxes;
 mod clock;
+mod demux;
 mod entry;
 mod error;
 mod fragment;
@@ -37,6 +40,7 @@ mod wire;
 mod tests;
 
 pub use boxes::{EventMessage, IndexEntry, Prefix, ProducerClock, ProducerTime, SegmentType, segment_index};
+pub use demux::{DemuxError, Demuxer, MAX_MOOF_BYTES, MAX_MOVIE_BYTES, Reader, Step};
 pub use error::MuxError;
 pub use fragment::{Fragment, Fragmenter, MAX_FRAGMENT_BYTES, MAX_SAMPLES_PER_RUN, Run};
 pub use init::{InitOptions, init_segment};

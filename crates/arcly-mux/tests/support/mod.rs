@@ -5,8 +5,10 @@ use std::path::Path;
 
 use arcly_core::{MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackKind, TrackSet};
 use arcly_mux::flv;
+use arcly_mux::fmp4::{DemuxError, Demuxer, Reader, Step};
 use arcly_mux::fmp4::{Fragmenter, InitOptions, Mp4Track, Prefix, Run, init_segment};
 use arcly_testkit::ffprobe::Packet;
+use bytes::Bytes;
 
 /// Every track and frame of an FLV file; the tracks are those of its end.
 pub(crate) fn read_flv(path: &Path) -> (TrackSet, Vec<MediaFrame>) {
@@ -72,8 +74,13 @@ fn part<'a>(
 }
 
 /// Asserts that what ffprobe reads are these frames: times to the microsecond that it prints, sizes, keyframes.
-/// `shift` is added to the frames' times.
-pub(crate) fn assert_frames(tracks: &TrackSet, frames: &[MediaFrame], packets: &[Packet], shift: TimeDelta) {
+/// `shift` is added to the frames' times; those of sound may differ by `sound_tolerance` microseconds.
+pub(crate) fn assert_frames(
+    tracks: &TrackSet,
+    frames: &[MediaFrame],
+    packets: &[Packet],
+    (shift, sound_tolerance): (TimeDelta, i64),
+) {
     let got = arcly_testkit::ffprobe::tracks(packets);
     let ordered = [TrackKind::Video, TrackKind::Audio]
         .into_iter()
@@ -84,8 +91,7 @@ pub(crate) fn assert_frames(tracks: &TrackSet, frames: &[MediaFrame], packets: &
         let mine: Vec<_> = frames.iter().filter(|frame| frame.track == track.id).collect();
         assert_eq!(packets.len(), mine.len(), "frames of {}", track.codec);
         let video = track.kind() == TrackKind::Video;
-        // Sound that was rounded to milliseconds gets its own times back.
-        let tolerance = if video { 1 } else { 1_000 };
+        let tolerance = if video { 1 } else { sound_tolerance };
         for (n, (frame, packet)) in mine.iter().zip(&packets).enumerate() {
             let micros = |at: Timestamp| (at + shift).to_ticks(Timescale::MICROS);
             let close = |at, got: Option<i64>| got.is_some_and(|got| (got - micros(at)).abs() <= tolerance);
@@ -101,15 +107,64 @@ pub(crate) fn assert_frames(tracks: &TrackSet, frames: &[MediaFrame], packets: &
                 frame.payload.len()
             );
         }
-        if !video {
-            let begin = packets.first().and_then(|packet| packet.dts_us).unwrap_or_default();
-            let mut at = TimeDelta::ZERO;
-            for (n, (frame, packet)) in mine.iter().zip(&packets).enumerate() {
-                let expect = begin + at.to_ticks(Timescale::MICROS);
-                let got = packet.dts_us.unwrap_or_default();
-                assert!((got - expect).abs() <= 2, "{} {n}: {got} and not {expect}", track.codec);
-                at += frame.duration;
-            }
+    }
+}
+
+/// Asserts that on each sound track every packet begins where the one before it ends.
+pub(crate) fn assert_sound_is_even(tracks: &TrackSet, frames: &[MediaFrame], packets: &[Packet]) {
+    let sound: Vec<_> = tracks.iter().filter(|track| track.kind() == TrackKind::Audio).collect();
+    let got = arcly_testkit::ffprobe::tracks(packets);
+    for (track, packets) in sound.iter().rev().zip(got.into_iter().rev()) {
+        let begin = packets.first().and_then(|packet| packet.dts_us).unwrap_or_default();
+        let mut at = TimeDelta::ZERO;
+        let mine = frames.iter().filter(|frame| frame.track == track.id);
+        for (n, (frame, packet)) in mine.zip(&packets).enumerate() {
+            let expect = begin + at.to_ticks(Timescale::MICROS);
+            let got = packet.dts_us.unwrap_or_default();
+            assert!((got - expect).abs() <= 2, "{} {n}: {got} and not {expect}", track.codec);
+            at += frame.duration;
         }
     }
+}
+
+/// Every event of a file, which is read where the demuxer asks; and why it ended before its end.
+pub(crate) fn demux(file: &[u8]) -> (Vec<MediaEvent>, Option<DemuxError>) {
+    let file = Bytes::copy_from_slice(file);
+    let (mut demuxer, mut events) = (Demuxer::new(), Vec::new());
+    loop {
+        match demuxer.poll() {
+            Ok(Step::Event(event)) => events.push(event),
+            Ok(Step::End) => return (events, None),
+            Ok(Step::Read { offset, len }) => {
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(file.len());
+                let data = file.slice(from..from.saturating_add(len).min(file.len()));
+                if let Err(error) = demuxer.handle_data(data) {
+                    return (events, Some(error));
+                }
+            }
+            Err(error) => return (events, Some(error)),
+        }
+    }
+}
+
+/// Tracks and frames of a good file, read with seeking; and, where its `moov` comes first, in pieces of `size` as well.
+pub(crate) fn read_mp4(file: &[u8], moov_first: bool, size: usize) -> (TrackSet, Vec<MediaFrame>) {
+    let (events, error) = demux(file);
+    assert_eq!(error, None);
+    let mut reader = Reader::new();
+    let mut streamed = Vec::new();
+    let mut result = Ok(());
+    for piece in file.chunks(size) {
+        result = result.and_then(|()| reader.push(piece));
+        streamed.extend(std::iter::from_fn(|| reader.poll_event()));
+    }
+    result = result.and_then(|()| reader.finish());
+    streamed.extend(std::iter::from_fn(|| reader.poll_event()));
+    if moov_first {
+        assert_eq!(result, Ok(()));
+        assert!(streamed == events, "in pieces, and where the demuxer asks");
+    } else {
+        assert!(matches!(result, Err(DemuxError::Passed { .. })), "{result:?}");
+    }
+    split(events.into_iter())
 }
