@@ -95,6 +95,9 @@ pub trait Packetizer: Send + 'static {
     /// The headers for `tracks`. Called before the first frame, and again whenever the set changes.
     fn headers(&mut self, tracks: &Arc<TrackSet>) -> Arc<<Self::Item as LogItem>::Context>;
 
+    /// A reader may begin with the frame that comes next; formats without headers repeat what it needs.
+    fn join(&mut self) {}
+
     /// Appends what goes on the wire for `frame`; nothing at all is fine.
     fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Self::Item>);
 
@@ -134,9 +137,12 @@ impl<P: Packetizer> Pump<P> {
                 Read::Context(tracks) => *headers = Some(packetizer.headers(&tracks)),
                 Read::Skipped(skip) => packetizer.skipped(&skip),
                 Read::Item(frame) => {
+                    let mut join = frame.is_join();
+                    if join {
+                        packetizer.join();
+                    }
                     packetizer.packetize(&frame, made);
                     let Some(headers) = headers else { return made.clear() };
-                    let mut join = frame.is_join();
                     writer.append_all(
                         made.drain(..).map(|item| (item, Arc::clone(headers), core::mem::take(&mut join))),
                     );

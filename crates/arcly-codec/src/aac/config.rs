@@ -12,33 +12,31 @@ const SYNC_PS: u32 = 0x548;
 
 /// Decodes an AudioSpecificConfig; bytes behind it are kept in `raw` and otherwise ignored.
 pub fn decode_config(record: &Bytes) -> DecodeResult<AudioSpecificConfig> {
-    let mut r = AscReader { bits: BitReader::new(record), used: 0, total: record.len().saturating_mul(8) };
-    let mut config = AudioSpecificConfig { raw: record.clone(), ..AudioSpecificConfig::default() };
-    config.object_type = r.object_type()?;
-    config.sample_rate = r.sample_rate()?;
-    config.channel_config = r.channel_config()?;
-    let hierarchical = matches!(config.object_type, object_type::SBR | object_type::PS);
-    if hierarchical {
-        config.parametric_stereo = config.object_type == object_type::PS;
-        config.sbr_sample_rate = Some(r.sample_rate()?);
-        config.object_type = r.object_type()?;
-    }
-    config.channels = channels_of(config.channel_config).unwrap_or_default();
-    match config.object_type {
-        1..=4 | 6 | 7 | 17 | 19..=23 => r.general_audio(&mut config)?,
-        object_type::ER_ELD => config.short_frames = r.flag()?,
-        // Its configuration is a format of its own; rate and channels above are what a decoder puts out.
-        object_type::USAC => return Ok(config),
-        _ => return Err(r.bits.malformed("aac object type")),
-    }
-    if config.channels == 0 {
-        return Err(r.bits.malformed("aac channels"));
-    }
-    if !hierarchical {
-        // A configuration that is valid without its extension is not made invalid by what follows it.
+    let mut r = AscReader::new(record);
+    let mut config = AudioSpecificConfig { raw: record.clone(), ..r.config()? };
+    // A configuration that is valid without its extension is not made invalid by what follows it; one that signals
+    // SBR in front has none.
+    if config.object_type != object_type::USAC && config.sbr_sample_rate.is_none() {
         let _ = r.backward_compatible_extension(&mut config);
     }
     Ok(config)
+}
+
+/// Decodes an AudioSpecificConfig that other data follows directly; with it the bits that it has.
+pub(super) fn decode_config_in_bits(data: &Bytes) -> DecodeResult<(AudioSpecificConfig, usize)> {
+    let mut r = AscReader::new(data);
+    let mut config = r.config()?;
+    if config.object_type == object_type::USAC {
+        return Err(r.bits.malformed("usac configuration without length"));
+    }
+    let used = r.used;
+    let mut raw = data.get(..used.div_ceil(8)).unwrap_or_default().to_vec();
+    let spare = u32::try_from(raw.len().saturating_mul(8).saturating_sub(used)).unwrap_or_default();
+    if let Some(last) = raw.last_mut() {
+        *last &= u8::MAX.checked_shl(spare).unwrap_or_default();
+    }
+    config.raw = raw.into();
+    Ok((config, used))
 }
 
 /// The bytes of a configuration: those it came with, or, when it was built from values, new ones.
@@ -105,7 +103,38 @@ struct AscReader<'a> {
     total: usize,
 }
 
-impl AscReader<'_> {
+impl<'a> AscReader<'a> {
+    const fn new(record: &'a [u8]) -> Self {
+        Self { bits: BitReader::new(record), used: 0, total: record.len().saturating_mul(8) }
+    }
+
+    /// The configuration without its backward compatible extension and without `raw`.
+    fn config(&mut self) -> DecodeResult<AudioSpecificConfig> {
+        let mut config = AudioSpecificConfig {
+            object_type: self.object_type()?,
+            sample_rate: self.sample_rate()?,
+            channel_config: self.channel_config()?,
+            ..AudioSpecificConfig::default()
+        };
+        if matches!(config.object_type, object_type::SBR | object_type::PS) {
+            config.parametric_stereo = config.object_type == object_type::PS;
+            config.sbr_sample_rate = Some(self.sample_rate()?);
+            config.object_type = self.object_type()?;
+        }
+        config.channels = channels_of(config.channel_config).unwrap_or_default();
+        match config.object_type {
+            1..=4 | 6 | 7 | 17 | 19..=23 => self.general_audio(&mut config)?,
+            object_type::ER_ELD => config.short_frames = self.flag()?,
+            // Its configuration is a format of its own; rate and channels above are what a decoder puts out.
+            object_type::USAC => return Ok(config),
+            _ => return Err(self.bits.malformed("aac object type")),
+        }
+        if config.channels == 0 {
+            return Err(self.bits.malformed("aac channels"));
+        }
+        Ok(config)
+    }
+
     fn bits(&mut self, count: u32) -> DecodeResult<u32> {
         let value = self.bits.bits(count, "audio specific config")?;
         self.used = self.used.saturating_add(usize::try_from(count).unwrap_or_default());

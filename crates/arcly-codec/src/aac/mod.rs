@@ -6,24 +6,29 @@
 //! | | §1.6.5 signalling of SBR and PS: hierarchical and backward compatible | the same |
 //! | | §4.4.1.1 program_config_element | channels when `channelConfiguration` is 0 |
 //! | | §1.A.2.2 adts_frame | [`AdtsHeader`], [`adts_frames`] |
+//! | | §1.7.2, §1.7.3 AudioSyncStream, AudioMuxElement | [`LatmDecoder`], [`loas_frame_len`] |
 //!
 //! Guarantees: no panic; every loop is bounded by a field of at most four bits.
 //!
 //! Implicit SBR (a core of 24 kHz or less, and nothing said) cannot be seen without decoding: the track then
 //! has the core's sample rate, which is also what durations have to be counted in.
 //!
-//! Not done: LATM/LOAS. Its `StreamMuxConfig` may nest several programs and layers, no sender that arcly talks
-//! to uses it, and both decoders refuse it (`m15_*` in the tests).
+//! LATM is read in its self-contained form, LOAS, with one program of one layer. Nested programs and layers, which no
+//! sender is known to use, are refused (`m15_*` in the tests).
+//!
+//! Not done: writing LATM.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 mod adts;
 mod config;
+mod latm;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "tests choose their numbers")]
 mod tests;
 
 pub use adts::{AdtsFrames, AdtsHeader, adts_frames};
 pub use config::{decode_config, encode_config};
+pub use latm::{LatmDecoder, loas_frame_len};
 
 use arcly_core::codec::{AudioParams, AudioSpecificConfig};
 use arcly_core::{TimeDelta, Timescale};

@@ -3,6 +3,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bits::BitWriter;
 
 fn decode(bytes: &[u8]) -> Result<AudioSpecificConfig, DecodeError> {
     decode_config(&Bytes::copy_from_slice(bytes))
@@ -10,7 +11,7 @@ fn decode(bytes: &[u8]) -> Result<AudioSpecificConfig, DecodeError> {
 
 /// 5.1 by program config element at 48 kHz: front SCE + CPE, back CPE, LFE; no comment.
 fn with_program_config() -> Vec<u8> {
-    let mut w = crate::bits::BitWriter::new();
+    let mut w = BitWriter::new();
     w.bits(5, 2).bits(4, 3).bits(4, 0).bits(3, 0);
     w.bits(4, 0).bits(2, 1).bits(4, 3);
     w.bits(4, 2).bits(4, 0).bits(4, 1).bits(2, 1).bits(3, 0).bits(4, 0);
@@ -79,16 +80,65 @@ fn m13_truncated_and_lying_configurations_are_malformed() {
     }
 }
 
+/// A LOAS frame: the mux configuration of `fields`, then access units of those lengths, filled with their number.
+fn loas(fields: &[(u32, u64)], units: &[usize]) -> Vec<u8> {
+    let mut w = BitWriter::new();
+    for (count, value) in fields {
+        w.bits(*count, *value);
+    }
+    for (n, len) in units.iter().enumerate() {
+        for _ in 0..len / 255 {
+            w.bits(8, 255);
+        }
+        w.bits(8, (len % 255) as u64);
+        for _ in 0..*len {
+            w.bits(8, n as u64);
+        }
+    }
+    let body = w.align().clone().finish();
+    let [high, low] = u16::try_from(body.len()).expect("a short frame").to_be_bytes();
+    [&[0x56, 0xE0 | high, low], &body[..]].concat()
+}
+
+/// useSameStreamMux, audioMuxVersion, allStreamsSameTimeFraming, numSubFrames, numProgram, numLayer; LC, 48 kHz, stereo;
+/// frameLengthType, latmBufferFullness, no other data, no checksum.
+const STREAM_MUX: [(u32, u64); 11] =
+    [(1, 0), (1, 0), (1, 1), (6, 1), (4, 0), (3, 0), (16, 0x1190), (3, 0), (8, 255), (1, 0), (1, 0)];
+
 #[test]
-fn m15_latm_is_refused() {
-    let loas = [0x56, 0xE0, 0x10, 0x20, 0x00, 0x11, 0x90, 0x00];
-    assert!(matches!(decode(&loas), Err(DecodeError::Malformed { .. })));
-    let stream_mux_config = [0x40, 0x00, 0x11, 0x90, 0x00];
-    assert!(matches!(
-        decode(&stream_mux_config),
-        Err(DecodeError::Malformed { what: "aac object type", .. })
-    ));
-    assert!(matches!(AdtsHeader::decode(&loas), Err(DecodeError::Malformed { what: "adts syncword", .. })));
+fn iso_14496_3_1_7_loas_frames_hold_access_units() {
+    let mut decoder = LatmDecoder::new();
+    assert_eq!(decoder.decode(&loas(&[(1, 1)], &[4])), Ok(vec![]), "no configuration yet");
+    let frame = loas(&STREAM_MUX, &[3, 300]);
+    assert_eq!(loas_frame_len(&frame), Ok(frame.len()));
+    let units = decoder.decode(&frame).expect("a frame");
+    assert_eq!(units, [vec![0; 3], vec![1; 300]]);
+    assert_eq!(decoder.config(), decode(&[0x11, 0x90]).ok().as_ref());
+    // The same configuration again: one bit says so.
+    assert_eq!(decoder.decode(&loas(&[(1, 1)], &[2, 2])).map(|units| units.len()), Ok(2));
+    for cut in 0..frame.len() {
+        assert!(LatmDecoder::new().decode(&frame[..cut]).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn m15_nested_latm_is_refused() {
+    for (field, value) in [(2, 0), (4, 1), (5, 1), (7, 1)] {
+        let mut fields = STREAM_MUX;
+        fields[field].1 = value;
+        assert!(LatmDecoder::new().decode(&loas(&fields, &[3, 3])).is_err(), "field {field}");
+    }
+    let bytes = loas(&STREAM_MUX, &[3, 3]);
+    // A LOAS frame is no configuration and no ADTS frame.
+    assert!(matches!(decode(&bytes), Err(DecodeError::Malformed { .. })));
+    assert!(matches!(AdtsHeader::decode(&bytes), Err(DecodeError::Malformed { what: "adts syncword", .. })));
+    for at in 0..bytes.len() {
+        for flip in 1..=255 {
+            let mut hostile = bytes.clone();
+            hostile[at] ^= flip;
+            let _ = LatmDecoder::new().decode(&hostile);
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,199 @@
+//! PES packets from transport packets, and what the continuity counter says of losses.
+
+use arcly_core::wire::{DecodeError, DecodeResult};
+use bytes::{Buf, BytesMut};
+
+use crate::ts::packet::Packet;
+use crate::ts::pes::{self, PesHeader};
+
+/// Bytes of one PES packet, from its start code on.
+pub const MAX_PES_BYTES: usize = 8 << 20;
+/// Room that is made for a packet of unknown length to begin with.
+const FIRST_GUESS: usize = 4 << 10;
+
+/// What a continuity counter says of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// It follows its predecessor, or may jump.
+    Next,
+    /// Packets are missing before it.
+    Gap,
+    /// It may be the one before once more.
+    Repeated,
+}
+
+/// The continuity counter of one packet identifier (§2.4.3.3).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counter(Option<u8>);
+
+impl Counter {
+    pub(super) const fn new() -> Self {
+        Self(None)
+    }
+
+    pub(super) const fn check(&mut self, packet: &Packet<'_>) -> Continuity {
+        // Without payload the counter stands still.
+        if packet.payload.is_none() {
+            if packet.adaptation.discontinuity {
+                self.0 = Some(packet.continuity);
+            }
+            return Continuity::Next;
+        }
+        let last = self.0.replace(packet.continuity);
+        match last {
+            Some(last) if !packet.adaptation.discontinuity => {
+                if packet.continuity == last {
+                    Continuity::Repeated
+                } else if packet.continuity == last.wrapping_add(1) & 0x0F {
+                    Continuity::Next
+                } else {
+                    Continuity::Gap
+                }
+            }
+            _ => Continuity::Next,
+        }
+    }
+}
+
+/// A PES packet, whole or as much of it as came.
+#[derive(Debug)]
+pub(super) struct Pes {
+    pub(super) header: PesHeader,
+    pub(super) payload: BytesMut,
+    /// Part of it is missing.
+    pub(super) corrupt: bool,
+}
+
+/// Puts the PES packets of one packet identifier together.
+#[derive(Debug, Default)]
+pub(super) struct PesAssembler {
+    buffer: BytesMut,
+    /// A packet has begun.
+    open: bool,
+    expected: Option<usize>,
+    /// Bytes of the largest packet of late, so that the next finds room at once.
+    typical: usize,
+}
+
+impl PesAssembler {
+    /// Bytes that are held.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Ends the packet that has begun; `corrupt` when the rest of it is lost.
+    pub(super) fn finish(&mut self, corrupt: bool) -> DecodeResult<Option<Pes>> {
+        if !core::mem::replace(&mut self.open, false) {
+            return Ok(None);
+        }
+        self.typical = (self.typical.saturating_mul(7) / 8).max(self.buffer.len());
+        let mut payload = self.buffer.split();
+        let (header, rest) = PesHeader::decode(&payload)?;
+        let short = self.expected.is_some_and(|expected| payload.len() < expected);
+        let skip = payload.len().saturating_sub(rest.len());
+        payload.advance(skip);
+        Ok(Some(Pes { header, payload, corrupt: corrupt || short }))
+    }
+
+    /// Drops the packet that has begun.
+    pub(super) fn discard(&mut self) {
+        self.open = false;
+        self.buffer = BytesMut::new();
+    }
+
+    /// Begins a packet; the one before has been ended.
+    pub(super) fn begin(&mut self, payload: &[u8]) -> DecodeResult<Option<Pes>> {
+        self.open = true;
+        self.expected = None;
+        self.buffer.clear();
+        self.append(payload)
+    }
+
+    /// Goes on with the packet that has begun, if one has; gives it out when it says that it is whole.
+    pub(super) fn append(&mut self, payload: &[u8]) -> DecodeResult<Option<Pes>> {
+        if !self.open {
+            return Ok(None);
+        }
+        let started = self.buffer.len() >= pes::PREFIX;
+        if self.buffer.len().saturating_add(payload.len()) > MAX_PES_BYTES {
+            self.discard();
+            return Err(DecodeError::LimitExceeded { what: "pes", limit: MAX_PES_BYTES as u64 });
+        }
+        if self.buffer.is_empty() {
+            self.buffer.reserve(self.typical.clamp(FIRST_GUESS, MAX_PES_BYTES));
+        }
+        self.buffer.extend_from_slice(payload);
+        if !started && self.buffer.len() >= pes::PREFIX {
+            self.expected = pes::packet_len(&self.buffer).inspect_err(|_| self.open = false)?;
+        }
+        match self.expected {
+            Some(expected) if self.buffer.len() >= expected => {
+                self.buffer.truncate(expected);
+                self.finish(false)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ts::packet::Adaptation;
+
+    fn packet(continuity: u8, discontinuity: bool, payload: Option<&[u8]>) -> Packet<'_> {
+        let adaptation = Adaptation { discontinuity, ..Adaptation::default() };
+        Packet {
+            error: false,
+            unit_start: false,
+            pid: 256,
+            scrambled: false,
+            continuity,
+            adaptation,
+            payload,
+        }
+    }
+
+    #[test]
+    fn m23_what_the_counter_says() {
+        let mut counter = Counter::default();
+        let some = Some(&b"x"[..]);
+        let mut check = |continuity, jump, payload| counter.check(&packet(continuity, jump, payload));
+        assert_eq!(check(14, false, some), Continuity::Next, "the first is as good as any");
+        assert_eq!(check(15, false, some), Continuity::Next);
+        assert_eq!(check(0, false, some), Continuity::Next);
+        assert_eq!(check(0, false, some), Continuity::Repeated);
+        assert_eq!(check(0, false, None), Continuity::Next, "no payload, no step");
+        assert_eq!(check(1, false, some), Continuity::Next);
+        assert_eq!(check(3, false, some), Continuity::Gap);
+        assert_eq!(check(9, true, some), Continuity::Next, "announced");
+        assert_eq!(check(4, true, None), Continuity::Next);
+        assert_eq!(check(5, false, some), Continuity::Next);
+    }
+
+    #[test]
+    fn m21_a_packet_that_never_ends_is_dropped_at_eight_mebibytes() {
+        let mut assembler = PesAssembler::default();
+        let piece = [0; 184];
+        assert!(assembler.begin(&[0, 0, 1, 0xE0, 0, 0, 0x80, 0, 0]).unwrap().is_none());
+        let mut errors = 0;
+        for _ in 0..(100 << 20) / piece.len() {
+            errors += usize::from(assembler.append(&piece).is_err());
+            assert!(assembler.buffer.capacity() <= 2 * MAX_PES_BYTES);
+        }
+        assert_eq!((errors, assembler.buffered()), (1, 0));
+        let whole = assembler.begin(&[0, 0, 1, 0xC0, 0, 4, 0x80, 0, 0, 7, 0xFF]).unwrap().unwrap();
+        assert_eq!((&whole.payload[..], whole.corrupt), (&[7][..], false));
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_short_is_corrupt() {
+        let mut assembler = PesAssembler::default();
+        assert!(assembler.begin(&[0, 0, 1, 0xC0, 0, 9, 0x80, 0, 0, 7]).unwrap().is_none());
+        let short = assembler.finish(false).unwrap().unwrap();
+        assert!(short.corrupt);
+        assert!(assembler.finish(false).unwrap().is_none());
+        assert!(assembler.begin(&[0, 0, 2, 0xC0, 0, 9]).is_err());
+        assert!(assembler.append(&[1]).unwrap().is_none());
+    }
+}
