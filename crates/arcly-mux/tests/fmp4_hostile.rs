@@ -4,11 +4,11 @@ mod support;
 
 use arcly_core::wire::DecodeError;
 use arcly_core::{FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackId};
-use arcly_mux::fmp4::{DemuxError, Fragmenter, Prefix, Run};
+use arcly_mux::fmp4::{DemuxError, FileOptions, Fragmenter, Prefix, Run};
 use arcly_testkit::media::Source;
 use proptest::prelude::*;
 
-use support::{demux, fragmented, mp4_tracks, read_mp4};
+use support::{demux, fragmented, mp4_tracks, read_mp4, written};
 
 fn file(seconds: u32) -> Vec<u8> {
     let source = Source::h264_aac();
@@ -148,6 +148,43 @@ fn m27_a_fragment_of_samples_without_bytes() {
 }
 
 #[test]
+fn m27_tables_of_a_plain_file_that_lie() {
+    let source = Source::h264_aac();
+    let (_, good) = written(&source.tracks(), &source.seconds(2), FileOptions::default());
+    let all = outcome(&good);
+    assert!(all.is_ok_and(|frames| frames > 120));
+    // The tables are in the last moov.
+    let moov = good.windows(4).rposition(|window| window == b"moov").expect("moov") - 4;
+    let patched = |kind: &[u8; 4], at: usize, value: &[u8]| {
+        let mut file = good.clone();
+        let start = moov + position(&file[moov..], kind, 0) + 12 + at;
+        file[start..start + value.len()].copy_from_slice(value);
+        outcome(&file)
+    };
+    let count = u32::MAX.to_be_bytes();
+    for kind in [b"stts", b"ctts", b"stsc", b"stco", b"stss"] {
+        // More rows than there is room for; FFmpeg's stss is not needed.
+        let expect = if kind == b"stss" { all } else { Err(core::str::from_utf8(kind).unwrap()) };
+        assert_eq!(patched(kind, 0, &count), expect);
+    }
+    assert_eq!(patched(b"stsz", 4, &count), Err("stsz"));
+    // All of one size, as many as can be said: the chunks end it, or the media does.
+    assert!(patched(b"stsz", 0, &[0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFF]).is_ok());
+    assert_eq!(patched(b"stsz", 0, &count), Err("access_unit"));
+    // A chunk in front of the media, behind it, and beyond the file.
+    for place in [0_u32, 8, 1 << 30, u32::MAX] {
+        assert_eq!(patched(b"stco", 4, &place.to_be_bytes()), Err("sample outside mdat"), "{place}");
+    }
+    // No samples in a chunk, and too many.
+    for samples in [0_u32, u32::MAX] {
+        assert!(patched(b"stsc", 8, &samples.to_be_bytes()).is_ok_and(|frames| frames < 130) || samples > 0);
+    }
+    // Times that stand still, and that run away.
+    assert_eq!(patched(b"stts", 8, &[0; 4]), all);
+    assert_eq!(patched(b"stts", 8, &count), all);
+}
+
+#[test]
 fn m34_cut_at_every_byte() {
     let good = file(1);
     let (all, _) = demux(&good);
@@ -210,13 +247,17 @@ proptest! {
                 }
             }
         }
-        let (_, read) = read_mp4(&fragmented(&tracks, &frames, TimeDelta::from_millis(step)), true, 1_000);
-        for track in &tracks {
+        frames.sort_by_key(|frame| frame.dts);
+        let options = FileOptions { part: TimeDelta::from_millis(step) };
+        let (_, finished) = written(&tracks, &frames, options);
+        let fragments = fragmented(&tracks, &frames, options.part);
+        let read = [read_mp4(&fragments, true, 1_000).1, read_mp4(&finished, false, 1_000).1];
+        for (track, read) in tracks.iter().zip(&read).chain(tracks.iter().zip(read.iter().rev())) {
             let of = |frames: &[MediaFrame]| -> Vec<_> {
                 let mine = frames.iter().filter(|frame| frame.track == track.id);
                 mine.map(|frame| (frame.dts, frame.pts, frame.flags, frame.payload.clone())).collect()
             };
-            let (sent, mut got) = (of(&frames), of(&read));
+            let (sent, mut got) = (of(&frames), of(read));
             // Presentation begins at zero.
             let first = frames.iter().map(|frame| frame.pts).min().unwrap();
             for (dts, pts, ..) in &mut got {

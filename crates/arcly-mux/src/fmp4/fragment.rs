@@ -169,6 +169,16 @@ impl Fragmenter {
         ticks(at, self.origin, track.timescale)
     }
 
+    /// What the samples of a run will be in the next fragment.
+    pub(super) fn samples<'a, F: Borrow<MediaFrame>>(
+        &self,
+        run: &Run<'a, F>,
+    ) -> Option<(usize, Samples<'a, F>)> {
+        let id = run.frames.first()?.borrow().track;
+        let (at, lane) = self.lanes.iter().enumerate().find(|(_, lane)| lane.track.id() == id)?;
+        Some((at, Samples::new(lane, self.origin, run)))
+    }
+
     /// A fragment of one track: a CMAF chunk.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use bytes::{BufMut, Bytes};
 use super::wire::{put_box, put_full_box, put_text, put_zeros};
 use super::{Mp4Track, entry};
 
-/// Ticks per second of the times that belong to no track.
-pub(super) const MOVIE_TIMESCALE: Timescale = Timescale::of(1_000);
+/// Ticks per second of the times that belong to no track, where there are none.
+const MOVIE_TIMESCALE: Timescale = Timescale::of(1_000);
 /// A rate or a volume of one, and the unity matrix, in 16.16, 8.8 and 2.30.
 const ONE: u32 = 1 << 16;
 const MATRIX: [u32; 9] = [ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30];
@@ -31,9 +31,12 @@ pub fn init_segment(tracks: &[Mp4Track], options: InitOptions) -> Bytes {
     let mut out = Vec::with_capacity(1_024);
     put_ftyp(&mut out, tracks, options.cmaf);
     put_box(&mut out, b"moov", |out| {
-        put_movie_header(out, tracks, 0);
+        put_movie_header(out, tracks, (MOVIE_TIMESCALE, 0));
         for track in tracks {
-            put_track(out, track, &TrackBody { start: options.start, ..TrackBody::default() });
+            // From there on, as long as there is media.
+            let edit =
+                options.start.map(|start| Edit { duration: 0, media_time: start.to_ticks(track.timescale) });
+            put_track(out, track, &TrackBody { edits: edit.as_slice(), ..TrackBody::default() });
         }
         put_box(out, b"mvex", |out| tracks.iter().for_each(|track| put_defaults(out, track)));
     });
@@ -52,11 +55,20 @@ pub(super) fn put_ftyp(out: &mut Vec<u8>, tracks: &[Mp4Track], cmaf: bool) {
     });
 }
 
+/// An entry of an edit list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Edit {
+    /// In ticks of the movie; zero in files whose fragments are still to come.
+    pub(super) duration: u64,
+    /// What is shown then, in ticks of the track; -1 for nothing.
+    pub(super) media_time: i64,
+}
+
 /// What differs between a track that is described and one whose samples are listed.
 #[derive(Default)]
 pub(super) struct TrackBody<'a> {
-    /// Where presentation begins on the media timeline.
-    pub(super) start: Option<TimeDelta>,
+    /// What of the media is shown, one edit after the other.
+    pub(super) edits: &'a [Edit],
     /// In ticks of the movie.
     pub(super) presentation: u64,
     /// In ticks of the track.
@@ -65,11 +77,15 @@ pub(super) struct TrackBody<'a> {
     pub(super) tables: Option<&'a [u8]>,
 }
 
-pub(super) fn put_movie_header(out: &mut Vec<u8>, tracks: &[Mp4Track], duration: u64) {
+pub(super) fn put_movie_header(
+    out: &mut Vec<u8>,
+    tracks: &[Mp4Track],
+    (timescale, duration): (Timescale, u64),
+) {
     let next = tracks.iter().map(|track| track.number).max().unwrap_or_default().saturating_add(1);
     put_full_box(out, b"mvhd", (1, 0), |out| {
         put_zeros(out, 16); // creation and modification time: not known
-        out.put_u32(MOVIE_TIMESCALE.get());
+        out.put_u32(timescale.get());
         out.put_u64(duration);
         out.put_u32(ONE); // rate
         out.put_u16(1 << 8); // volume
@@ -83,8 +99,8 @@ pub(super) fn put_movie_header(out: &mut Vec<u8>, tracks: &[Mp4Track], duration:
 pub(super) fn put_track(out: &mut Vec<u8>, track: &Mp4Track, body: &TrackBody<'_>) {
     put_box(out, b"trak", |out| {
         put_track_header(out, track, body.presentation);
-        if let Some(start) = body.start {
-            put_edit_list(out, track, start, body.presentation);
+        if !body.edits.is_empty() {
+            put_edit_list(out, body.edits);
         }
         put_box(out, b"mdia", |out| {
             put_media_header(out, track, body.media);
@@ -129,14 +145,15 @@ fn put_track_header(out: &mut Vec<u8>, track: &Mp4Track, duration: u64) {
     });
 }
 
-/// One edit: from `start` on, as long as there is media.
-fn put_edit_list(out: &mut Vec<u8>, track: &Mp4Track, start: TimeDelta, presentation: u64) {
+fn put_edit_list(out: &mut Vec<u8>, edits: &[Edit]) {
     put_box(out, b"edts", |out| {
         put_full_box(out, b"elst", (1, 0), |out| {
-            out.put_u32(1);
-            out.put_u64(presentation);
-            out.put_i64(start.to_ticks(track.timescale));
-            out.put_u32(ONE);
+            out.put_u32(u32::try_from(edits.len()).unwrap_or(u32::MAX));
+            for edit in edits {
+                out.put_u64(edit.duration);
+                out.put_i64(edit.media_time);
+                out.put_u32(ONE);
+            }
         });
     });
 }

@@ -13,6 +13,7 @@
 //! ```text
 //!   tracks ──► Mp4Track ──► init_segment                       once
 //!   frames ──► Run ───────► Fragmenter::fragment ──► Fragment  header, and the frames' own bytes
+//!   frames ──► FileWriter ──► a file that survives a crash at any point, and can be sought when it is finished
 //!   file   ──► Demuxer ───► MediaEvent
 //! ```
 //!
@@ -25,7 +26,9 @@ mod clock;
 mod demux;
 mod entry;
 mod error;
+mod file;
 mod fragment;
+mod index;
 mod init;
 mod track;
 mod wire;
@@ -42,6 +45,7 @@ mod tests;
 pub use boxes::{EventMessage, IndexEntry, Prefix, ProducerClock, ProducerTime, SegmentType, segment_index};
 pub use demux::{DemuxError, Demuxer, MAX_MOOF_BYTES, MAX_MOVIE_BYTES, Reader, Step};
 pub use error::MuxError;
+pub use file::{FileOptions, FileWriter, MAX_INDEXED_SAMPLES, Patch};
 pub use fragment::{Fragment, Fragmenter, MAX_FRAGMENT_BYTES, MAX_SAMPLES_PER_RUN, Run};
 pub use init::{InitOptions, init_segment};
 pub use track::Mp4Track;

@@ -120,7 +120,7 @@ fn video_timescale(rate: FrameRate) -> Timescale {
         .unwrap_or(Timescale::MPEG)
 }
 
-fn gcd(a: u64, b: u64) -> u64 {
+pub(super) fn gcd(a: u64, b: u64) -> u64 {
     let (mut a, mut b) = (a, b);
     while let Some(rest) = a.checked_rem(b) {
         (a, b) = (b, rest);

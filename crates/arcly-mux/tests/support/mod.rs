@@ -5,7 +5,7 @@ use std::path::Path;
 
 use arcly_core::{MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackKind, TrackSet};
 use arcly_mux::flv;
-use arcly_mux::fmp4::{DemuxError, Demuxer, Reader, Step};
+use arcly_mux::fmp4::{DemuxError, Demuxer, FileOptions, FileWriter, Reader, Step};
 use arcly_mux::fmp4::{Fragmenter, InitOptions, Mp4Track, Prefix, Run, init_segment};
 use arcly_testkit::ffprobe::Packet;
 use bytes::Bytes;
@@ -167,4 +167,19 @@ pub(crate) fn read_mp4(file: &[u8], moov_first: bool, size: usize) -> (TrackSet,
         assert!(matches!(result, Err(DemuxError::Passed { .. })), "{result:?}");
     }
     split(events.into_iter())
+}
+
+/// A file as [`FileWriter`] leaves it before it is finished, and after.
+pub(crate) fn written(tracks: &TrackSet, frames: &[MediaFrame], options: FileOptions) -> (Vec<u8>, Vec<u8>) {
+    let mut writer = FileWriter::new(tracks, options).expect("tracks");
+    let mut out = Vec::new();
+    for frame in frames {
+        writer.push(frame, &mut out).expect("a frame");
+    }
+    let unfinished = out.concat();
+    let patch = writer.finish(&mut out).expect("an end").expect("media");
+    let mut finished = out.concat();
+    let at = usize::try_from(patch.offset).expect("small");
+    finished[at..at + patch.bytes.len()].copy_from_slice(&patch.bytes);
+    (unfinished, finished)
 }

@@ -297,6 +297,10 @@ impl Demuxer {
         let header = match BoxHeader::decode(&mut Cursor::new(data)) {
             Ok(header) => header,
             Err(DecodeError::Incomplete { .. }) => {
+                // Media was there, and all of it, but not that of the next sample.
+                if data.is_empty() && self.is_pending() && !self.media.is_empty() {
+                    return Err(misplaced(self.at));
+                }
                 self.truncated |= !data.is_empty() || self.is_pending();
                 self.done = true;
                 return Ok(());
