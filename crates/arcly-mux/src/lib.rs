@@ -5,6 +5,7 @@
 //! | [`flv`] | FLV as a stream: packets that all readers share, files, and (feature `http`) handlers to mount in any HTTP server |
 //! | [`fmp4`] | fragmented MP4 and CMAF: initialisation segments and fragments, without copying media; files, fragmented and plain, to media |
 //! | [`live`] | a live stream as a bounded window of CMAF segments and parts, which HLS and DASH serve |
+//! | `record` | recordings, and an index of them (feature `record`) |
 //! | [`ts`] | MPEG transport streams: demuxer, muxer, packets that all readers share, segments |
 //!
 //! What is deliberately not here: HTTP routing, authentication and configuration, which are the embedder's; HLS
@@ -16,4 +17,6 @@
 pub mod flv;
 pub mod fmp4;
 pub mod live;
+#[cfg(feature = "record")]
+pub mod record;
 pub mod ts;

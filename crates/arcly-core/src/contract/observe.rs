@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
@@ -80,6 +80,35 @@ pub enum EngineEvent {
         client: ClientInfo,
         /// What it missed, and why.
         skip: Skip,
+    },
+    /// A file of a stream's recording was begun.
+    RecordingStarted {
+        /// The stream.
+        key: StreamKey,
+        /// The file, as the storage calls it.
+        name: Arc<str>,
+    },
+    /// A file of a stream's recording is complete.
+    RecordingFinished {
+        /// The stream.
+        key: StreamKey,
+        /// The file, as the storage calls it.
+        name: Arc<str>,
+        /// From its first frame to the end of its last.
+        duration: Duration,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Something of a stream's recording could not be written. What was written before stays; another file is tried soon.
+    RecordingFailed {
+        /// The stream.
+        key: StreamKey,
+        /// The file, as the storage calls it, if it has a name.
+        name: Option<Arc<str>>,
+        /// Why: mostly `io`.
+        reason: CloseReason,
+        /// The storage's words.
+        why: Arc<str>,
     },
     /// A protocol session ended: exactly one for each connection that was accepted.
     SessionClosed {

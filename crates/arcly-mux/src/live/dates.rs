@@ -13,7 +13,7 @@ const SLEW: i128 = 5_000_000;
 ///
 /// The publisher's own clock counts where it tells it. Else the frame that was delayed least says when it was made.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Dates {
+pub(crate) struct Dates {
     /// Wall-clock time of the timeline's zero, in nanoseconds since 1970.
     zero: Option<i128>,
     /// The smallest such time that frames since the last date suggest.
@@ -25,7 +25,7 @@ pub(super) struct Dates {
 
 impl Dates {
     /// Takes note of a frame that arrived at `wall`.
-    pub(super) fn note(&mut self, wall: SystemTime, frame: &MediaFrame) {
+    pub(crate) fn note(&mut self, wall: SystemTime, frame: &MediaFrame) {
         match frame.wall {
             Some(known) if known.source != ClockSource::Arrival => {
                 self.sender = Some(since_1970(known.time).saturating_sub(nanos(frame.pts)));
@@ -38,12 +38,12 @@ impl Dates {
     }
 
     /// The timeline was re-based: what was known of it counts no more.
-    pub(super) const fn rebase(&mut self) {
+    pub(crate) const fn rebase(&mut self) {
         (self.zero, self.arrival, self.sender) = (None, None, None);
     }
 
     /// Corrects the dates of what follows by what frames have shown, and returns the date of `at`.
-    pub(super) fn settle(&mut self, at: Timestamp) -> SystemTime {
+    pub(crate) fn settle(&mut self, at: Timestamp) -> SystemTime {
         self.zero = match (self.sender.take(), self.arrival.take(), self.zero) {
             (Some(sender), ..) => Some(sender),
             (None, Some(arrival), Some(zero)) => {
@@ -58,7 +58,7 @@ impl Dates {
     }
 
     /// The date of `at` by the last one given out.
-    pub(super) fn date(&self, at: Timestamp) -> SystemTime {
+    pub(crate) fn date(&self, at: Timestamp) -> SystemTime {
         let from_last = |(date, then): (i128, Timestamp)| date.saturating_add(nanos_of(at - then));
         let date = self.last.map(from_last);
         to_time(date.unwrap_or_else(|| self.zero.unwrap_or_default().saturating_add(nanos(at))))

@@ -26,7 +26,7 @@
 //!   target duration; frames that wait for the leader are bounded by [`MAX_WAITING`].
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
-mod dates;
+pub(crate) mod dates;
 mod lane;
 mod plan;
 mod segmenter;

@@ -131,40 +131,39 @@ impl FsStorage {
     }
 
     fn list_now(&self, prefix: Option<&StorageName>) -> Result<Vec<StorageEntry>, StorageError> {
-        let (mut entries, mut pending) = (Vec::new(), Vec::new());
-        match prefix {
-            None => pending.push((self.root.to_path_buf(), String::new(), 0)),
+        let mut entries = Vec::new();
+        let top = match prefix {
+            None => (self.root.to_path_buf(), String::new(), 0),
             Some(name) => match self.locate(name, false) {
                 Ok(path) if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) => {
-                    pending.push((path, format!("{name}/"), name.segments().count()));
+                    (path, format!("{name}/"), name.segments().count())
                 }
                 Ok(_) | Err(StorageError::NotFound(_)) => return Ok(entries),
                 Err(error) => return Err(error),
             },
-        }
-        while let Some((directory, prefix, depth)) = pending.pop() {
-            for found in fs::read_dir(directory)? {
-                let found = found?;
-                // Of the entry itself, not of what a link points to. It may have gone meanwhile.
-                let Ok(metadata) = found.metadata() else { continue };
-                // Whatever has no storage name was not put here by this storage.
-                let Some(Ok(name)) =
-                    found.file_name().to_str().map(|file| StorageName::parse(&format!("{prefix}{file}")))
-                else {
-                    continue;
-                };
-                if metadata.is_dir() && depth < MAX_STORAGE_SEGMENTS {
-                    pending.push((found.path(), format!("{name}/"), depth + 1));
-                } else if metadata.is_file() {
-                    entries.push(entry(name, &metadata));
-                }
-                if entries.len() > MAX_LIST || pending.len() > MAX_LIST {
-                    return Err(StorageError::Limit { what: "listing", limit: MAX_LIST as u64 });
-                }
-            }
-        }
+        };
+        // Whatever has no storage name was not put here by this storage.
+        walk(top, |_, name, metadata| {
+            entries.extend(StorageName::parse(&name).ok().map(|name| entry(name, metadata)));
+            check_listing(entries.len())
+        })?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+
+    /// Puts every unfinished object under its name, unless that is taken.
+    fn recover_now(&self) -> Result<usize, StorageError> {
+        let mut unfinished = Vec::new();
+        walk((self.root.to_path_buf(), String::new(), 0), |path, name, _| {
+            let whole = name.strip_suffix(PARTIAL_SUFFIX).and_then(|name| StorageName::parse(name).ok());
+            unfinished.extend(whole.map(|name| (path, name)));
+            check_listing(unfinished.len())
+        })?;
+        let recovered = unfinished.iter().filter(|(path, name)| {
+            let target = self.locate(name, false);
+            target.is_ok_and(|target| publish(path, &target, name).is_ok())
+        });
+        Ok(recovered.count())
     }
 
     fn rename_now(&self, from: &StorageName, to: &StorageName) -> Result<(), StorageError> {
@@ -172,6 +171,42 @@ impl FsStorage {
         let target = self.locate(to, true)?;
         publish(&source, &target, to)
     }
+}
+
+/// A directory, what the names of its entries begin with, and how deep it is.
+type Directory = (PathBuf, String, usize);
+
+/// Calls `each` with every file below a directory: where it is, its name with slashes, and what it is. Links are neither
+/// followed nor shown.
+fn walk(
+    top: Directory,
+    mut each: impl FnMut(PathBuf, String, &Metadata) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let mut pending = vec![top];
+    while let Some((directory, prefix, depth)) = pending.pop() {
+        for found in fs::read_dir(directory)? {
+            let found = found?;
+            // Of the entry itself, not of what a link points to. It may have gone meanwhile.
+            let Ok(metadata) = found.metadata() else { continue };
+            let Some(name) = found.file_name().to_str().map(|file| format!("{prefix}{file}")) else {
+                continue;
+            };
+            if metadata.is_dir() && depth < MAX_STORAGE_SEGMENTS && StorageName::parse(&name).is_ok() {
+                pending.push((found.path(), format!("{name}/"), depth + 1));
+                check_listing(pending.len())?;
+            } else if metadata.is_file() {
+                each(found.path(), name, &metadata)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+const fn check_listing(entries: usize) -> Result<(), StorageError> {
+    if entries > MAX_LIST {
+        return Err(StorageError::Limit { what: "listing", limit: MAX_LIST as u64 });
+    }
+    Ok(())
 }
 
 /// Moves a file to a name that nothing has yet.
@@ -253,6 +288,11 @@ impl StorageBackend for FsStorage {
     async fn rename(&self, from: &StorageName, to: &StorageName) -> Result<(), StorageError> {
         let (storage, from, to) = (self.clone(), from.clone(), to.clone());
         blocking(move || storage.rename_now(&from, &to)).await
+    }
+
+    async fn recover(&self) -> Result<usize, StorageError> {
+        let storage = self.clone();
+        blocking(move || storage.recover_now()).await
     }
 }
 

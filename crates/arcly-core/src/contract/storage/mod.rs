@@ -207,6 +207,15 @@ pub trait StorageBackend: Send + Sync {
     /// # Errors
     /// [`StorageError::NotFound`], and [`StorageError::Exists`] when the new name is taken.
     async fn rename(&self, from: &StorageName, to: &StorageName) -> Result<(), StorageError>;
+
+    /// Finishes objects that nobody writes any more, because whoever did has died, as they are; how many those were. To
+    /// be called before anything is created. The default has nothing to recover.
+    ///
+    /// # Errors
+    /// The storage failed.
+    async fn recover(&self) -> Result<usize, StorageError> {
+        Ok(0)
+    }
 }
 
 /// An object that is being written.
