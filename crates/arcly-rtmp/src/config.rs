@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arcly_core::FourCc;
+use arcly_core::egress::Tick;
 
 use crate::wire::capability::CodecMap;
 use crate::wire::{Capabilities, CapsEx, ChunkLimits, CodecCaps};
@@ -42,8 +43,12 @@ pub struct ServerConfig {
     pub max_unauthorized: usize,
     /// The same from one address.
     pub max_unauthorized_per_address: usize,
-    /// Tasks that write to players; one per core is the right number.
+    /// Tasks that write to players; one per core is the right number. Not used by a server that shares somebody
+    /// else's workers ([`Server::with_egress`](crate::Server::with_egress)).
     pub egress_workers: usize,
+    /// How often players are written to that do not say `latency=` in their URL; not used by a server that shares
+    /// somebody else's workers.
+    pub tick: Tick,
     /// How long clients that understand reconnect requests have to follow one when the server goes down.
     pub drain: Duration,
 }
@@ -56,6 +61,7 @@ impl Default for ServerConfig {
             max_unauthorized: 2_048,
             max_unauthorized_per_address: 64,
             egress_workers: std::thread::available_parallelism().map_or(1, usize::from),
+            tick: Tick::STANDARD,
             drain: Duration::from_secs(2),
         }
     }

@@ -87,7 +87,8 @@ pub(super) struct Group<P: Packetizer<Item = Packet>, W> {
     /// The video tracks of the headers in force.
     video: TrackMask,
     video_of: Option<Arc<Headers>>,
-    seats: Vec<Option<Seat<P, W>>>,
+    /// In boxes, so that a group that grows moves none of them, and has no room for twice as many.
+    seats: Vec<Option<Box<Seat<P, W>>>>,
     free: Vec<usize>,
     signal: Arc<Signal>,
     waker: Waker,
@@ -140,7 +141,7 @@ where
         let signal = Signal::new(self.signal.inbox.clone(), self.id, Some(at));
         let waker = Waker::from(Arc::clone(&signal));
         outlet.reader().subscription().state().wake_at_end(&waker);
-        let seat = Some(Seat { outlet, signal, waker, queued: true });
+        let seat = Some(Box::new(Seat { outlet, signal, waker, queued: true }));
         match self.seats.get_mut(at) {
             Some(place) => *place = seat,
             None => self.seats.push(seat),
@@ -157,7 +158,8 @@ where
         act: impl FnOnce(&mut Outlet<P, W>, &mut Context<'_>, &mut Desk) -> Outcome,
     ) {
         let Some(place) = self.seats.get_mut(at) else { return };
-        let Some(Seat { outlet, waker, queued, .. }) = place else { return };
+        let Some(seat) = place else { return };
+        let Seat { outlet, waker, queued, .. } = &mut **seat;
         match act(outlet, &mut Context::from_waker(waker), desk) {
             Outcome::Idle | Outcome::Blocked => {}
             Outcome::OwnWay => {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arcly_core::contract::auth::Credentials;
 use arcly_core::derived::Headers;
-use arcly_core::egress::{Attached, Finished};
+use arcly_core::egress::{Attached, Finished, Latency};
 use arcly_core::log::TrackChoice;
 use arcly_core::machine::{Machine, Output};
 use arcly_core::{
@@ -35,7 +35,7 @@ use crate::media::{Direction, Ingest, MESSAGE_STREAM, MessagePacketizer, playabl
 use crate::session::{ServerEvent, ServerSession, StreamId, Target};
 use crate::wire::Capabilities;
 
-/// Publishers and readers that were ended from outside are noticed this late at the most, when they are silent.
+/// Publishers that were ended from outside are noticed this late at the most, when they are silent.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// A peer that has said something this long ago is still there.
 const HEARD_LATELY: Duration = Duration::from_secs(5);
@@ -109,6 +109,8 @@ pub(super) struct Connection<R, W> {
     admission: Option<Admission>,
     heard: Instant,
     wake: Option<Instant>,
+    /// When publishers are looked after next.
+    housekeeping: Option<Instant>,
     /// How the session ended, for the log.
     error: Option<String>,
     /// When the connection is closed by force, once the server goes down.
@@ -127,9 +129,10 @@ where
         admission: Admission,
         (reader, writer): (R, W),
         now: Instant,
-    ) -> io::Result<Self> {
+    ) -> io::Result<Box<Self>> {
         let session = ServerSession::new(Arc::clone(&shared.session), os_entropy()?, now);
-        Ok(Self {
+        // In a box, because a future keeps room for every place that a value is moved to.
+        Ok(Box::new(Self {
             shared,
             remote,
             protocol,
@@ -146,13 +149,14 @@ where
             admission: Some(admission),
             heard: now,
             wake: None,
+            housekeeping: None,
             error: None,
             farewell: None,
-        })
+        }))
     }
 
     /// Serves the connection to its end, and says why it ended.
-    pub(super) async fn serve(mut self) -> CloseReason {
+    pub(super) async fn serve(mut self: Box<Self>) -> CloseReason {
         let shared = Arc::clone(&self.shared);
         let mut shutdown = core::pin::pin!(shared.shutdown.cancelled());
         let mut sleep = core::pin::pin!(tokio::time::sleep(Duration::ZERO));
@@ -166,7 +170,9 @@ where
                 self.admission = None;
             }
             let due = self.next_wake();
-            if armed != Some(due) {
+            if let Some(due) = due
+                && armed != Some(due)
+            {
                 sleep.as_mut().reset(due.into());
                 armed = Some(due);
             }
@@ -175,7 +181,7 @@ where
                 if let Poll::Ready(activity) = self.poll_activity(cx) {
                     return Poll::Ready(activity);
                 }
-                if sleep.as_mut().poll(cx).is_ready() {
+                if due.is_some() && sleep.as_mut().poll(cx).is_ready() {
                     armed = None;
                     return Poll::Ready(Activity::Timer);
                 }
@@ -195,12 +201,13 @@ where
         reason
     }
 
-    fn next_wake(&self) -> Instant {
-        let now = clock::now();
-        let idle = now + Duration::from_secs(3_600);
-        let quiet = self.publishing.is_empty() && self.playing.is_empty();
-        let housekeeping = if quiet { idle } else { now + HOUSEKEEPING };
-        [self.wake, self.farewell].into_iter().flatten().fold(housekeeping, Instant::min)
+    fn next_wake(&mut self) -> Option<Instant> {
+        if self.publishing.is_empty() {
+            self.housekeeping = None;
+        } else if self.housekeeping.is_none() {
+            self.housekeeping = Some(clock::now() + HOUSEKEEPING);
+        }
+        [self.wake, self.farewell, self.housekeeping].into_iter().flatten().min()
     }
 
     /// The next thing that happens. Writing comes first, because it is bounded; reading is not.
@@ -259,7 +266,7 @@ where
             Activity::Input(Ok(_)) if self.wake.is_none_or(|wake| now < wake) => {}
             Activity::Input(Ok(_)) | Activity::Timer => {
                 note(&mut self.error, self.session.handle_timeout(now));
-                self.housekeeping(now);
+                self.look_after(now);
             }
             Activity::Written(Ok(_)) => self.note_backlog(now, true),
             Activity::Input(Err(error)) | Activity::Written(Err(error)) => {
@@ -309,7 +316,8 @@ where
         }
     }
 
-    fn housekeeping(&mut self, now: Instant) {
+    fn look_after(&mut self, now: Instant) {
+        self.housekeeping = self.housekeeping.filter(|at| *at > now);
         if self.farewell.is_some_and(|at| now >= at) {
             self.session.shutdown();
         }
@@ -475,6 +483,9 @@ where
         if player.paused {
             return;
         }
+        let egress = &self.shared.egress;
+        let query = player.target.query.as_deref().unwrap_or_default();
+        let tick = Latency::from_query(query).tick(egress.tick());
         let choice = choice(self.session.capabilities().clone(), player.audio, player.video);
         let mut reader =
             subscription.into_derived(Direction::Play.variant(), || MessagePacketizer::new(Direction::Play));
@@ -489,7 +500,7 @@ where
         let alone = self.playing.len() == 1 && stream.get() == MESSAGE_STREAM;
         match core::mem::replace(&mut self.sink, Sink::Gone) {
             Sink::Own(writer) if alone => {
-                let attached = self.shared.egress.attach(reader, writer, self.outbox.take());
+                let attached = egress.attach_at(tick, reader, writer, self.outbox.take());
                 // What waited is the worker's now, and so is the time that it waits.
                 self.note_backlog(clock::now(), true);
                 self.sink = Sink::Egress { stream, attached, recalled: false };
@@ -498,7 +509,7 @@ where
                 self.sink = sink;
                 self.recall_any();
                 let lane = self.lanes.get_or_insert_with(Lanes::new).lane(stream);
-                self.in_lanes.push((stream, self.shared.egress.attach(reader, lane, Bytes::new())));
+                self.in_lanes.push((stream, self.shared.egress.attach_at(tick, reader, lane, Bytes::new())));
             }
         }
     }
@@ -574,7 +585,7 @@ where
     }
 
     /// Sends what the session still has to say, and closes so that the peer can read it.
-    async fn leave(mut self, reason: CloseReason) {
+    async fn leave(mut self: Box<Self>, reason: CloseReason) {
         self.publishing.clear();
         self.admission = None;
         let mut outbox = core::mem::take(&mut self.outbox);

@@ -47,6 +47,8 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(1_500);
 pub struct Server {
     listener: TcpListener,
     config: ServerConfig,
+    /// Workers of somebody else.
+    egress: Option<Arc<Egress>>,
     #[cfg(feature = "tls")]
     tls: Option<tokio_rustls::TlsAcceptor>,
 }
@@ -61,7 +63,7 @@ impl core::fmt::Debug for Server {
 struct Shared {
     context: IngestContext,
     session: Arc<crate::config::SessionConfig>,
-    egress: Egress,
+    egress: Arc<Egress>,
     drain: Duration,
     shutdown: CancellationToken,
 }
@@ -101,6 +103,7 @@ impl Server {
         Self {
             listener,
             config,
+            egress: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -111,6 +114,13 @@ impl Server {
     #[must_use]
     pub fn with_tls(mut self, config: Arc<tokio_rustls::rustls::ServerConfig>) -> Self {
         self.tls = Some(config.into());
+        self
+    }
+
+    /// The same server on workers that are there already: all servers of a program are to share one worker per core.
+    #[must_use]
+    pub fn with_egress(mut self, egress: Arc<Egress>) -> Self {
+        self.egress = Some(egress);
         self
     }
 
@@ -138,10 +148,13 @@ impl Server {
     /// again.
     pub async fn run(&self, context: IngestContext) -> Result<()> {
         let shutdown = context.shutdown.clone();
+        let egress = self.egress.clone().unwrap_or_else(|| {
+            Arc::new(Egress::start(self.config.egress_workers).with_tick(self.config.tick))
+        });
         let shared = Arc::new(Shared {
             context,
             session: Arc::new(self.config.session.clone()),
-            egress: Egress::start(self.config.egress_workers),
+            egress,
             drain: self.config.drain,
             shutdown: shutdown.clone(),
         });
