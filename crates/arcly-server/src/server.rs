@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
+use arcly_core::egress::{Egress, Tick};
 use arcly_core::{AppSpec, Engine, StreamKey, Takeover};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticators;
-use crate::config::{AppConfig, Config, ConfigError, Listen, TakeoverConfig};
+use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig};
 use crate::http::Connections;
 use crate::relay::Relays;
 use crate::stats::Stats;
@@ -43,6 +44,8 @@ pub struct Server {
     /// Decides what a page may show to strangers; everything when there is none.
     public: Option<Arc<dyn StreamAuthenticator>>,
     connections: Arc<Connections>,
+    /// Writes to readers.
+    egress: Arc<Egress>,
     relays: Relays,
     listeners: Vec<Listener>,
     started_at: SystemTime,
@@ -102,6 +105,7 @@ impl Server {
         let server = Arc::new(Self {
             relays: Relays::new(Arc::clone(&engine), listeners.clone(), shutdown.clone()),
             connections: Arc::new(Connections::new(&config.limits)),
+            egress: Arc::new(start_egress(&config.egress)),
             listeners,
             public: auth.map(|auth| auth.plain),
             started_at: SystemTime::now(),
@@ -139,7 +143,8 @@ impl Server {
 
     fn serve_rtmp(&self, socket: Option<TcpListener>, tls: Option<Arc<rustls::ServerConfig>>) {
         let Some(socket) = socket else { return };
-        let mut rtmp = arcly_rtmp::Server::from_listener(socket, arcly_rtmp::ServerConfig::default());
+        let mut rtmp = arcly_rtmp::Server::from_listener(socket, arcly_rtmp::ServerConfig::default())
+            .with_egress(Arc::clone(&self.egress));
         if let Some(tls) = tls {
             rtmp = rtmp.with_tls(tls);
         }
@@ -250,12 +255,22 @@ impl Server {
         &self.connections
     }
 
+    pub(crate) const fn egress(&self) -> &Arc<Egress> {
+        &self.egress
+    }
+
     /// Whether anybody without credentials may play `key`.
     pub(crate) async fn is_public(&self, key: &StreamKey) -> bool {
         let Some(auth) = &self.public else { return true };
         let request = AuthRequest::new(Action::Play, key.clone(), Credentials::new("http"));
         auth.authenticate(&request).await.is_ok()
     }
+}
+
+fn start_egress(config: &EgressConfig) -> Egress {
+    let per_core = || std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = Some(config.workers).filter(|workers| *workers > 0).unwrap_or_else(per_core);
+    Egress::start(workers).with_tick(Tick::every(config.tick.0))
 }
 
 fn build_engine(config: &Config, auth: Option<&Authenticators>, stats: &Arc<Stats>) -> Arc<Engine> {

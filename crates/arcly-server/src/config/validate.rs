@@ -2,6 +2,7 @@
 
 use arcly_core::StreamKey;
 use arcly_core::contract::auth::{ActionSet, NameRule};
+use arcly_core::egress::Tick;
 
 use super::{AuthConfig, Config, ConfigError, Secret};
 use crate::relay::Endpoint;
@@ -29,6 +30,11 @@ impl Config {
             (Some(_), None) => return Err(ConfigError::new("tls.key: a certificate needs its private key")),
             (None, Some(_)) => return Err(ConfigError::new("tls.cert: a private key needs its certificate")),
             _ => {}
+        }
+        if self.egress.tick.0 > Tick::MAX.interval() {
+            return Err(ConfigError::new(
+                "egress.tick: more than a second; players would run dry in between",
+            ));
         }
         for app in self.apps.keys() {
             if app.contains('/') || StreamKey::from_parts(app, "x").is_err() {

@@ -163,7 +163,21 @@ impl Server {
         families.gauge("arcly_log_frames", "Frames kept for readers", log_items)?;
         families.counter("arcly_ingest_bytes", "Payload bytes published", totals.bytes_in)?;
         families.counter("arcly_ingest_frames", "Frames published", totals.frames_in)?;
-        families.counter("arcly_egress_bytes", "Bytes handed to readers", totals.bytes_out)
+        families.counter("arcly_egress_bytes", "Bytes handed to readers", totals.bytes_out)?;
+        self.encode_egress(families)
+    }
+
+    fn encode_egress(&self, families: &mut Families<'_>) -> fmt::Result {
+        let stats = self.egress().stats();
+        families.counter("arcly_egress_writes", "Writes to readers' sockets", stats.writes)?;
+        families.counter("arcly_egress_wakes", "Times that egress workers were woken", stats.wakes)?;
+        families.counter("arcly_egress_batches", "Runs of bytes that readers share", stats.batches)?;
+        families.counter("arcly_egress_batched_messages", "Messages in them", stats.packets)?;
+        families.gauge(
+            "arcly_egress_widened",
+            "How often the busiest worker has doubled its ticks; 0 when it keeps up",
+            u64::from(stats.widened),
+        )
     }
 
     fn encode_sessions(&self, families: &mut Families<'_>) -> fmt::Result {

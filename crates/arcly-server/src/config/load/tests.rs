@@ -65,6 +65,8 @@ fn errors_name_the_key_and_the_nearest_name() {
         ("", &[("ARCLY_DATA_DIR__X", "1")], &["ARCLY_DATA_DIR__X"]),
         ("[srt]\nlisten = ':8890'", &[], &["srt.listen", "not in this build"]),
         ("[tls]\ncert = 'a.pem'", &[], &["tls.key"]),
+        ("[egress]\ntick = '2s'", &[], &["egress.tick", "second"]),
+        ("[egress]\ntick = 'often'", &[], &["line 2", "often"]),
         ("[apps.'a/b']\n", &[], &["apps.a/b"]),
         ("[[auth.users]]\nname='a'\npassword='secret'\nactions=['fly']", &[], &["auth.users", "fly"]),
         ("[[auth.keys]]\nid='k'\nsecret='changeme-changeme-changeme'", &[], &["auth.keys", "sample"]),
