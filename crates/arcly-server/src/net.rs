@@ -13,6 +13,11 @@ use crate::config::Listen;
 const BACKLOG: i32 = 1_024;
 /// How long a peer may be silent on the level of TCP: a half-open connection is noticed after this.
 const DEAD_AFTER: Duration = Duration::from_secs(15);
+/// What the operating system holds for a player: sent and not acknowledged, and not sent. A window that closes is
+/// noticed after so many bytes.
+const PLAYER_SEND_BUFFER: usize = 256 << 10;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 128 << 10;
 /// How long to leave accepting alone when the process has no file descriptor left.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -89,6 +94,15 @@ fn prepare(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keepalive);
     #[cfg(target_os = "linux")]
     let _ = socket.set_tcp_user_timeout(Some(DEAD_AFTER));
+}
+
+/// Bounds what the system holds of a stream for one that is too slow.
+pub(crate) fn prepare_player(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    // Without them it holds more, and that is all.
+    let _ = socket.set_send_buffer_size(PLAYER_SEND_BUFFER);
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
 }
 
 #[cfg(test)]

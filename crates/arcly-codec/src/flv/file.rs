@@ -132,10 +132,16 @@ pub fn tag_header(tag: &Tag) -> [u8; TAG_HEADER_LEN] {
     [tag.kind.type_id(), s0, s1, s2, t0, t1, t2, t3, 0, 0, 0]
 }
 
-/// Appends a tag as it stands in a file, with the size field behind it.
+/// Bytes of a tag as it stands in a file, with the size field behind it.
+#[must_use]
+pub fn tag_len(tag: &Tag) -> usize {
+    tag.len().saturating_add(TAG_HEADER_LEN).saturating_add(SIZE_LEN)
+}
+
+/// Appends a tag as it stands in a file, with the size field behind it: [`tag_len`] bytes.
 pub fn put_tag(out: &mut BytesMut, tag: &Tag) {
     let len = tag.len().saturating_add(TAG_HEADER_LEN);
-    out.reserve(len.saturating_add(SIZE_LEN));
+    out.reserve(tag_len(tag));
     out.put_slice(&tag_header(tag));
     out.put_slice(&tag.header);
     out.put_slice(&tag.payload);

@@ -45,7 +45,7 @@ pub use body::{AudioTag, Body, FrameType, LegacyAudio, Packet, VideoTag};
 pub use codec::{TagClass, fourcc_of, needs};
 pub use demuxer::{Counters, Demuxer, Limits};
 pub use error::{CodecTag, Error};
-pub use file::{FileDecoder, FileTag, put_file_header, put_tag, tag_header};
+pub use file::{FileDecoder, FileTag, put_file_header, put_tag, tag_header, tag_len};
 pub use muxer::{Muxer, MuxerOptions, Tag};
 
 /// What a tag carries.

@@ -1,9 +1,9 @@
 //! What one reader of the derived log sends.
 
 use arcly_codec::flv::put_file_header;
-use arcly_core::TrackKind;
 use arcly_core::derived::Packet;
 use arcly_core::log::Read;
+use arcly_core::{TrackKind, TrackSet};
 use bytes::{Bytes, BytesMut};
 
 /// Turns what is read of the derived log into a file: its header first, then headers and tags as they come.
@@ -43,10 +43,7 @@ impl Writer {
         match read {
             Read::Context(headers) => {
                 if !core::mem::replace(&mut self.begun, true) {
-                    let has = |kind| headers.tracks.first(kind).is_some();
-                    let mut header = BytesMut::new();
-                    put_file_header(&mut header, has(TrackKind::Audio), has(TrackKind::Video));
-                    send(header.freeze());
+                    send(file_header(&headers.tracks));
                 }
                 headers.parts.iter().for_each(|(_, part)| send(part.clone()));
             }
@@ -54,4 +51,13 @@ impl Writer {
             Read::Skipped(_) => {}
         }
     }
+}
+
+/// What a file or a body begins with, before any tag: which kinds of tracks there are.
+#[must_use]
+pub fn file_header(tracks: &TrackSet) -> Bytes {
+    let has = |kind| tracks.first(kind).is_some();
+    let mut header = BytesMut::new();
+    put_file_header(&mut header, has(TrackKind::Audio), has(TrackKind::Video));
+    header.freeze()
 }

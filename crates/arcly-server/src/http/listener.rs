@@ -1,11 +1,11 @@
 //! The accept loop: sockets become watched connections, connections become requests.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arcly_core::subscriber::ReaderState;
 use arcly_core::{CloseReason, Phase};
@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -24,8 +24,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use super::body::Watched;
+use super::connections::Place;
 use super::guard::{Connection, Guarded, IDLE_TIME, MAX_FIELDS, STALL_TIME};
-use super::{problem, routes};
+use super::play::{GOODBYE, Handover, Player, Socket};
+use super::{play, problem, routes};
 use crate::net;
 use crate::server::Server;
 
@@ -34,8 +36,6 @@ const BUFFER: usize = 64 << 10;
 /// HTTP/2: requests of one connection at a time, and bytes of one request's fields.
 const H2_STREAMS: u32 = 100;
 const H2_FIELDS: u32 = 16 << 10;
-/// How long requests may go on once the server goes down.
-const GOODBYE: Duration = Duration::from_secs(3);
 
 /// Serves HTTP on a listener until the server goes down and the connections have ended.
 pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener, tls: Option<Arc<ServerConfig>>) {
@@ -72,13 +72,33 @@ struct Shared {
     server: Arc<Server>,
 }
 
+/// A connection that was let in.
+struct Admitted {
+    connection: Arc<Connection>,
+    _place: Place,
+}
+
+/// How far a connection was served.
+enum Served {
+    /// To its end.
+    Ended(CloseReason),
+    /// Until it became a player's, which goes on by itself.
+    HandedOver,
+}
+
 impl Shared {
     /// One connection, from accepted to counted. A panic ends it alone.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let connection = Connection::new(peer);
-        let served =
-            AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind().await;
-        let reason = served.unwrap_or(CloseReason::Internal);
+        let served = AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind();
+        match served.await {
+            Ok(Served::Ended(reason)) => self.report(&connection, reason),
+            Ok(Served::HandedOver) => {}
+            Err(_) => self.report(&connection, CloseReason::Internal),
+        }
+    }
+
+    fn report(&self, connection: &Connection, reason: CloseReason) {
         let protocol = if self.tls.is_some() { "https" } else { "http" };
         self.server.stats().count_closed(protocol, reason);
         // What a peer did wrong is for whoever runs the server; that browsers come and go is not.
@@ -89,58 +109,84 @@ impl Shared {
         }
     }
 
-    async fn admit_and_serve(
-        self: Arc<Self>,
-        mut stream: TcpStream,
-        connection: &Arc<Connection>,
-    ) -> CloseReason {
-        let _place = match self.server.connections().admit(connection) {
-            Ok(place) => place,
+    async fn admit_and_serve(self: Arc<Self>, mut stream: TcpStream, connection: &Arc<Connection>) -> Served {
+        let admitted = match self.server.connections().admit(connection) {
+            Ok(place) => Admitted { connection: Arc::clone(connection), _place: place },
             Err(reason) => {
                 // Whoever cannot take this little gets nothing.
                 let _ =
                     stream.try_write(&problem::raw_response(503, "too many connections; try again later"));
                 let _ = stream.shutdown().await;
-                return reason;
+                return Served::Ended(reason);
             }
         };
-        let ended = async {
+        let served = async {
             match &self.tls {
-                None => self.serve(stream, connection).await,
+                None => Arc::clone(&self).serve(stream, admitted).await,
                 Some(tls) => {
                     let handshake = tokio::time::timeout_at(connection.first_deadline(), tls.accept(stream));
                     match handshake.await {
-                        Ok(Ok(stream)) => self.serve(stream, connection).await,
-                        Ok(Err(error)) => tls_failure(&error),
-                        Err(_) => CloseReason::Timeout(Phase::Handshake),
+                        Ok(Ok(stream)) => Arc::clone(&self).serve(stream, admitted).await,
+                        Ok(Err(error)) => Served::Ended(tls_failure(&error)),
+                        Err(_) => Served::Ended(CloseReason::Timeout(Phase::Handshake)),
                     }
                 }
             }
         };
-        let ended = async {
-            let reason = ended.await;
-            // A connection that was upgraded goes on without the HTTP library.
-            connection.all_answered().await;
-            reason
-        };
         tokio::select! {
-            reason = ended => connection.reason().unwrap_or(reason),
-            () = connection.killed() => connection.reason().unwrap_or(CloseReason::Shutdown),
+            served = served => match served {
+                Served::Ended(reason) => Served::Ended(connection.reason().unwrap_or(reason)),
+                Served::HandedOver => Served::HandedOver,
+            },
+            () = connection.killed() => Served::Ended(connection.reason().unwrap_or(CloseReason::Shutdown)),
         }
     }
 
-    async fn serve<S>(self: Arc<Self>, stream: S, connection: &Arc<Connection>) -> CloseReason
+    async fn serve<S: Socket>(self: Arc<Self>, socket: S, admitted: Admitted) -> Served {
+        let connection = &admitted.connection;
+        let (guarded, back) = Guarded::lend(socket, Arc::clone(connection));
+        let handover = tokio::select! {
+            reason = self.drive(guarded, connection) => {
+                // A connection that was upgraded goes on without the HTTP library.
+                connection.all_answered().await;
+                return Served::Ended(reason);
+            }
+            handover = connection.handed_over() => handover,
+        };
+        // The library went when the other branch was chosen, and the guard with it.
+        let Ok(socket) = back.await else { return Served::Ended(CloseReason::Internal) };
+        match handover.begin(socket, self.server.egress()).await {
+            Ok(player) => {
+                self.server.tasks().spawn(Arc::clone(&self).play(player, admitted));
+                Served::HandedOver
+            }
+            Err(reason) => Served::Ended(reason),
+        }
+    }
+
+    /// The rest of a connection: a task of its own, because it is a fraction of this one's size.
+    async fn play<R, W>(self: Arc<Self>, player: Player<R, W>, admitted: Admitted)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
     {
-        let io = TokioIo::new(Guarded::new(stream, Arc::clone(connection)));
+        let played = AssertUnwindSafe(player.run(self.server.shutdown().clone())).catch_unwind().await;
+        self.report(&admitted.connection, played.unwrap_or(CloseReason::Internal));
+    }
+
+    /// Lets the HTTP library serve a connection to its end.
+    async fn drive<S: Socket>(
+        self: &Arc<Self>,
+        guarded: Guarded<S>,
+        connection: &Arc<Connection>,
+    ) -> CloseReason {
         let service = {
-            let (shared, connection) = (Arc::clone(&self), Arc::clone(connection));
+            let (shared, connection) = (Arc::clone(self), Arc::clone(connection));
             hyper::service::service_fn(move |request| {
                 Arc::clone(&shared).answer(request, Arc::clone(&connection))
             })
         };
-        let mut served = pin!(self.builder.serve_connection_with_upgrades(io, service));
+        let mut served = pin!(self.builder.serve_connection_with_upgrades(TokioIo::new(guarded), service));
         let result = tokio::select! {
             result = served.as_mut() => result,
             () = self.server.shutdown().cancelled() => {
@@ -161,9 +207,9 @@ impl Shared {
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> Result<http::Response<Watched<Body>>, core::convert::Infallible> {
+    ) -> Result<http::Response<Watched<Body>>, Infallible> {
         let busy = connection.begin();
-        let multiplexed = request.version() == http::Version::HTTP_2;
+        let version = request.version();
         let wants_upgrade = request.headers().contains_key(header::UPGRADE);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&connection));
@@ -173,11 +219,15 @@ impl Shared {
             Err(_) => routes::internal_error(),
         };
         routes::finish_headers(response.headers_mut());
+        if let Some(subscription) = play::marked(&mut response) {
+            let handover = Handover::new(subscription, &response, version, busy);
+            match connection.hand_over(handover).await {}
+        }
         let reader = response.extensions_mut().remove::<Arc<ReaderState>>();
         let refused_upgrade = wants_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        if !multiplexed && (refused_upgrade || reader.is_some()) {
-            // What follows a refused upgrade is not framed by the guard any more; and nobody comes back on the
-            // connection of a stream that has ended.
+        let multiplexed = version == Version::HTTP_2;
+        if !multiplexed && refused_upgrade {
+            // What follows a refused upgrade is not framed by the guard any more.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed).of(reader)))

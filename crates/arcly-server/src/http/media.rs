@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arcly_core::{ClientInfo, PlayRequest, StreamKey};
 use arcly_mux::flv::http::HttpFlv;
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -12,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::access::credentials;
 use super::guard::Connection;
 use super::problem::Problem;
-use super::ws;
+use super::{play, ws};
 use crate::server::Server;
 
 /// Characters of a User-Agent that are kept.
@@ -51,12 +50,12 @@ async fn serve(server: &Arc<Server>, key: StreamKey, request: Request) -> Respon
     client.agent = agent(&parts.headers);
     let mut shown = credentials(&connection, &parts);
     shown.protocol = protocol;
-    let play = PlayRequest::new(key, client, shown);
+    let request = PlayRequest::new(key, client, shown);
     let context = server.context();
     if is_websocket {
-        return ws::upgrade(server, play, connection, parts).await;
+        return ws::upgrade(server, request, connection, parts).await;
     }
-    HttpFlv::new(&context).handle(play, &parts.method, body).await.map(Body::new)
+    play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, parts.version)
 }
 
 fn agent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -1,7 +1,7 @@
 //! Everything over HTTP.
 //!
 //! ```text
-//!   TcpListener ─► Guarded ─► hyper (h1, h2) ─► routes ─┬─ media   *.flv in and out, WebSocket
+//!   TcpListener ─► Guarded ─► hyper (h1, h2) ─► routes ─┬─ media   *.flv in and out, WebSocket ─► play, Egress
 //!                  framing,                              ├─ pages   list of streams, player, assets
 //!                  deadlines                             ├─ api     /api/v1, loopback or credentials
 //!                                                        └─ metrics, health
@@ -18,6 +18,7 @@ mod media;
 mod metrics;
 mod openapi;
 mod pages;
+mod play;
 mod problem;
 mod readers;
 mod relays;

@@ -95,7 +95,7 @@ pub async fn push(
         Endpoint::HttpFlv(url) => {
             let pushing = async {
                 let subscription = engine.subscribe(request).await?;
-                http_flv::write(url, at, FlvBody::live(subscription.into_derived(0, Packetizer::new))).await
+                http_flv::write(url, at, FlvBody::live(subscription)).await
             };
             cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
         }

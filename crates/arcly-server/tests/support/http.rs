@@ -170,8 +170,18 @@ impl FlvReader {
         if answer.status != 200 {
             return Err(answer);
         }
-        let chunked = answer.header("transfer-encoding") == Some("chunked");
-        Ok(Self { http, chunked, chunk: 0, done: false, file: FileDecoder::new() })
+        Ok(Self::of(http, &answer))
+    }
+
+    /// The reader of an answer whose head has been read.
+    pub fn of(http: Http, head: &Answer) -> Self {
+        let chunked = head.header("transfer-encoding") == Some("chunked");
+        Self { http, chunked, chunk: 0, done: false, file: FileDecoder::new() }
+    }
+
+    /// True when the answer has ended, and not been cut off.
+    pub const fn is_complete(&self) -> bool {
+        self.done
     }
 
     /// The next tag, unless `end` comes first or the answer ends.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use arcly_core::log::{Budget, Progress};
-use arcly_core::{CloseReason, DerivedSubscriber, StreamError, TimeDelta};
+use arcly_core::{CloseReason, DerivedSubscriber, StreamError, Subscription, TimeDelta};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use crate::flv::{Packetizer, Writer};
+use crate::flv::{Framing, Packetizer, Writer};
 
 /// Taken from the log at a time: what a body holds while nobody takes it.
 const BATCH: Budget = Budget { items: 64, bytes: 256 << 10, time: TimeDelta(i64::MAX) };
@@ -22,6 +22,8 @@ pub struct FlvBody(Kind);
 
 enum Kind {
     Whole(Option<Bytes>),
+    /// A stream before anybody has asked for its first bytes.
+    Fresh(Subscription),
     Live(Box<Live>),
 }
 
@@ -29,7 +31,7 @@ impl core::fmt::Debug for FlvBody {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self.0 {
             Kind::Whole(_) => "FlvBody(whole)",
-            Kind::Live(_) => "FlvBody(live)",
+            Kind::Fresh(_) | Kind::Live(_) => "FlvBody(live)",
         })
     }
 }
@@ -45,12 +47,20 @@ impl FlvBody {
 
     /// The file that a reader of the stream makes, until the stream ends.
     #[must_use]
-    pub fn live(reader: DerivedSubscriber<Packetizer>) -> Self {
-        let state = Arc::clone(reader.subscription().state());
-        let ended = Box::pin(async move { state.ended().await });
-        let live =
-            Live { reader, writer: Writer::new(), pending: VecDeque::new(), ended, pace: None, done: false };
-        Self(Kind::Live(Box::new(live)))
+    pub const fn live(subscription: Subscription) -> Self {
+        Self(Kind::Fresh(subscription))
+    }
+
+    /// The subscription of a body that nobody has polled, for a server that writes the stream to its connection by
+    /// other means, such as [`Egress`](arcly_core::egress::Egress).
+    ///
+    /// # Errors
+    /// The body itself, when it is no stream or was polled.
+    pub fn into_subscription(self) -> Result<Subscription, Self> {
+        match self.0 {
+            Kind::Fresh(subscription) => Ok(subscription),
+            kind => Err(Self(kind)),
+        }
     }
 }
 
@@ -64,6 +74,18 @@ struct Live {
 }
 
 impl Live {
+    fn new(subscription: Subscription) -> Self {
+        let state = Arc::clone(subscription.state());
+        Self {
+            reader: subscription.into_derived(Framing::Plain.variant(), Packetizer::new),
+            writer: Writer::new(),
+            pending: VecDeque::new(),
+            ended: Box::pin(async move { state.ended().await }),
+            pace: None,
+            done: false,
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamError>>> {
         loop {
             if let Some(bytes) = self.pending.pop_front() {
@@ -116,10 +138,14 @@ impl Body for FlvBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        match &mut self.0 {
-            Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Live(live) => live.poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
-        }
+        let mut live = match core::mem::replace(&mut self.0, Kind::Whole(None)) {
+            Kind::Whole(bytes) => return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Fresh(subscription) => Box::new(Live::new(subscription)),
+            Kind::Live(live) => live,
+        };
+        let polled = live.poll_next(cx);
+        self.0 = Kind::Live(live);
+        polled.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -129,7 +155,7 @@ impl Body for FlvBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Live(_) => SizeHint::default(),
+            Kind::Fresh(_) | Kind::Live(_) => SizeHint::default(),
         }
     }
 }

@@ -11,6 +11,10 @@
 //! `unauthorized`, 403 `forbidden`, 404 `not_found`, 408 `timeout(…)`, 409 `conflict`, 413 `limit(…)`, 415 `unsupported`, 503
 //! `overloaded` and `shutdown`.
 //!
+//! A server with many readers may take the subscription out of the body
+//! ([`into_subscription`](FlvBody::into_subscription)) and write the stream through
+//! [`Egress`](arcly_core::egress::Egress), framed for its connections by [`Framing`](super::Framing).
+//!
 //! What stays with whoever mounts it: routing, credentials, CORS, and the deadlines of sockets. A body that nobody takes
 //! holds a cursor and at most one read batch of shared bytes.
 
@@ -32,7 +36,7 @@ use http_body::Body;
 
 pub use body::FlvBody;
 
-use super::{MEDIA_TYPE, Packetizer, Reader};
+use super::{MEDIA_TYPE, Reader};
 
 /// A publisher that sends nothing for so long is gone.
 pub const PUBLISHER_IDLE: Duration = Duration::from_secs(10);
@@ -96,8 +100,7 @@ impl HttpFlv {
         match self.playback.subscribe(request).await {
             Ok(subscription) => {
                 let state = Arc::clone(subscription.state());
-                let mut response =
-                    Response::new(FlvBody::live(subscription.into_derived(0, Packetizer::new)));
+                let mut response = Response::new(FlvBody::live(subscription));
                 let headers = response.headers_mut();
                 headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::flv::Writer;
+use crate::flv::{Framing, Packetizer, Writer, file_header};
 
 fn request(key: &str) -> PlayRequest {
     let peer = ([127, 0, 0, 1], 1).into();
@@ -88,6 +88,68 @@ async fn a_body_in_pieces_of_any_size_is_published_and_played() {
             got.iter().zip(tail).all(|(got, sent)| got.payload == sent.payload && got.flags == sent.flags)
         );
     }
+}
+
+#[tokio::test]
+async fn a_body_gives_its_subscription_up_until_it_is_polled() {
+    let (engine, flv) = engine();
+    let file = file(1).await;
+    let posted = flv.handle(request("live/cam"), &Method::POST, Full::new(file.clone())).await;
+    assert_eq!(posted.status(), StatusCode::NO_CONTENT);
+    let play = || flv.handle(request("live/cam"), &Method::GET, Full::<Bytes>::default());
+    let mut polled = play().await.into_body();
+    assert!(polled.frame().await.unwrap().unwrap().into_data().unwrap().starts_with(b"FLV"));
+    let polled = polled.into_subscription().unwrap_err();
+    let mut wrapped = Vec::new();
+    for framing in [Framing::Plain, Framing::Chunked, Framing::WebSocket] {
+        let subscription = play().await.into_body().into_subscription().unwrap();
+        let mut bytes = framing.wrap(&file_header(&subscription.tracks())).to_vec();
+        let make = || Packetizer::framed(framing);
+        let mut reader = subscription.into_derived(framing.variant(), make);
+        let unlimited = arcly_core::log::Budget::UNLIMITED;
+        let read = reader.read(unlimited, |read| match read {
+            arcly_core::log::Read::Context(headers) => {
+                headers.parts.iter().for_each(|(_, part)| bytes.extend_from_slice(part));
+            }
+            arcly_core::log::Read::Item(packet) => bytes.extend_from_slice(&packet.bytes),
+            arcly_core::log::Read::Skipped(_) => {}
+        });
+        assert!(read.is_ok());
+        bytes.extend_from_slice(framing.end());
+        wrapped.push(bytes);
+    }
+    let [plain, chunked, messages] = &wrapped[..] else { unreachable!() };
+    assert!(unframed(chunked, chunk) == *plain && unframed(messages, message) == *plain);
+    engine.drain();
+    assert_eq!(*polled.collect().await.unwrap().to_bytes(), plain[13..], "the file header has been taken");
+}
+
+/// Takes pieces apart: `head` tells where a piece begins and ends, and where the next one is.
+fn unframed(mut bytes: &[u8], head: fn(&[u8]) -> (usize, usize, usize)) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let (begin, end, next) = head(bytes);
+        out.extend_from_slice(&bytes[begin..end]);
+        bytes = &bytes[next..];
+    }
+    out
+}
+
+fn chunk(bytes: &[u8]) -> (usize, usize, usize) {
+    let line = bytes.windows(2).position(|two| two == b"\r\n").unwrap();
+    let len = usize::from_str_radix(std::str::from_utf8(&bytes[..line]).unwrap(), 16).unwrap();
+    assert_eq!(bytes[line + 2 + len..][..2], *b"\r\n");
+    (line + 2, line + 2 + len, line + 4 + len)
+}
+
+fn message(bytes: &[u8]) -> (usize, usize, usize) {
+    assert_eq!(bytes[0], 0x82);
+    let (begin, len): (usize, usize) = match bytes[1] {
+        126 => (4, u16::from_be_bytes(bytes[2..4].try_into().unwrap()).into()),
+        127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()).try_into().unwrap()),
+        len => (2, len.into()),
+    };
+    (begin, begin + len, begin + len)
 }
 
 #[tokio::test]

@@ -14,12 +14,14 @@
 mod framer;
 mod h2;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,11 +29,12 @@ use arcly_core::{CloseReason, Phase};
 use bytes::{Buf as _, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::h2::FrameMeter;
+use super::play::Handover;
 use framer::MAX_HEAD;
 pub(super) use framer::{Framer, MAX_FIELDS, Violation};
 
@@ -45,7 +48,6 @@ pub(super) const STALL_TIME: Duration = Duration::from_secs(15);
 const READ_SIZE: usize = 8 << 10;
 
 /// What is known about a connection: shared by its socket, its requests and the accept loop.
-#[derive(Debug)]
 pub(crate) struct Connection {
     /// The peer, an IPv4 address in IPv6 clothes made plain.
     pub peer: SocketAddr,
@@ -54,6 +56,18 @@ pub(crate) struct Connection {
     kill: CancellationToken,
     work: Mutex<Work>,
     answered: Notify,
+    /// The library has begun to write something and has not flushed it since.
+    unflushed: AtomicBool,
+    flushed: Notify,
+    /// A stream that the connection is wanted for.
+    handover: Mutex<Option<Handover>>,
+    handed_over: Notify,
+}
+
+impl core::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
 }
 
 /// Requests being answered.
@@ -74,6 +88,10 @@ impl Connection {
             kill: CancellationToken::new(),
             work: Mutex::new(Work { requests: 0, idle_since: accepted }),
             answered: Notify::new(),
+            unflushed: AtomicBool::new(false),
+            flushed: Notify::new(),
+            handover: Mutex::default(),
+            handed_over: Notify::new(),
         })
     }
 
@@ -102,6 +120,37 @@ impl Connection {
                 return;
             }
             answered.await;
+        }
+    }
+
+    fn note_flushed(&self) {
+        if self.unflushed.swap(false, Ordering::Relaxed) {
+            self.flushed.notify_waiters();
+        }
+    }
+
+    /// Hands the connection over to a stream, once all that was answered before is written. Called in place of the
+    /// answer to a request, it never returns: the library, which waits for that answer, is dropped.
+    pub(super) async fn hand_over(&self, handover: Handover) -> Infallible {
+        loop {
+            let flushed = self.flushed.notified();
+            if !self.unflushed.load(Ordering::Relaxed) {
+                break;
+            }
+            flushed.await;
+        }
+        *self.handover.lock() = Some(handover);
+        self.handed_over.notify_one();
+        core::future::pending().await
+    }
+
+    /// Completes when the connection is handed over. Cancel safe.
+    pub(super) async fn handed_over(&self) -> Handover {
+        loop {
+            if let Some(handover) = self.handover.lock().take() {
+                return handover;
+            }
+            self.handed_over.notified().await;
         }
     }
 
@@ -141,9 +190,11 @@ impl Drop for Busy {
     }
 }
 
-/// A socket, watched.
+/// A socket, watched, and lent: who has lent it gets it back when this is dropped.
 pub(super) struct Guarded<S> {
-    io: S,
+    /// There until this is dropped.
+    io: Option<S>,
+    owner: Option<oneshot::Sender<S>>,
     connection: Arc<Connection>,
     framer: Framer,
     frames: FrameMeter,
@@ -163,11 +214,13 @@ pub(super) struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    /// Watches `io`.
-    pub(super) fn new(io: S, connection: Arc<Connection>) -> Self {
+    /// Watches `io`, which comes back when the guard is dropped.
+    pub(super) fn lend(io: S, connection: Arc<Connection>) -> (Self, oneshot::Receiver<S>) {
+        let (owner, back) = oneshot::channel();
         let head_since = connection.accepted;
-        Self {
-            io,
+        let guarded = Self {
+            io: Some(io),
+            owner: Some(owner),
             connection,
             framer: Framer::new(),
             frames: FrameMeter::new(),
@@ -180,7 +233,8 @@ impl<S> Guarded<S> {
             stalled_since: None,
             read_timer: Box::pin(tokio::time::sleep_until(head_since + HEAD_TIME)),
             write_timer: Box::pin(tokio::time::sleep_until(head_since + STALL_TIME)),
-        }
+        };
+        (guarded, back)
     }
 
     /// When the peer has been quiet for too long, and what that is called.
@@ -266,18 +320,32 @@ impl<S> Guarded<S> {
     }
 }
 
+impl<S> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        if let (Some(io), Some(owner)) = (self.io.take(), self.owner.take()) {
+            // Who does not want it back has let go of the other end.
+            let _ = owner.send(io);
+        }
+    }
+}
+
+/// The socket of a guard that is not being dropped.
+fn pinned<S: Unpin>(io: &mut Option<S>) -> io::Result<Pin<&mut S>> {
+    io.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     /// Writes the answer to a violation and says good-bye; reads as the end of the stream when done.
     fn poll_reject(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(answer) = self.reject.as_mut().filter(|answer| answer.has_remaining()) {
-            let written = Pin::new(&mut self.io).poll_write(cx, answer);
+            let written = pinned(&mut self.io)?.poll_write(cx, answer);
             let count = match written {
                 Poll::Ready(result) => result?,
                 Poll::Pending => return self.guard_write(cx, Poll::Pending),
             };
             answer.advance(count);
         }
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        pinned(&mut self.io)?.poll_shutdown(cx)
     }
 }
 
@@ -317,8 +385,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                 return Poll::Pending;
             }
             let polled = match this.framer.body_left() {
-                Some(left) => poll_body(&mut this.io, cx, out, left),
-                None => poll_head(&mut this.io, cx, &mut this.scratch),
+                Some(left) => poll_body(pinned(&mut this.io)?, cx, out, left),
+                None => poll_head(pinned(&mut this.io)?, cx, &mut this.scratch),
             };
             match polled {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
@@ -339,33 +407,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 
 /// Reads a body straight to its reader, not beyond its end.
 fn poll_body<S: AsyncRead + Unpin>(
-    io: &mut S,
+    io: Pin<&mut S>,
     cx: &mut Context<'_>,
     out: &mut ReadBuf<'_>,
     left: u64,
 ) -> Poll<io::Result<usize>> {
     let room = usize::try_from(left).unwrap_or(usize::MAX).min(out.remaining());
     let mut window = ReadBuf::new(out.initialize_unfilled_to(room));
-    ready!(Pin::new(io).poll_read(cx, &mut window))?;
+    ready!(io.poll_read(cx, &mut window))?;
     let count = window.filled().len();
     out.advance(count);
     Poll::Ready(Ok(count))
 }
 
 fn poll_head<S: AsyncRead + Unpin>(
-    io: &mut S,
+    io: Pin<&mut S>,
     cx: &mut Context<'_>,
     scratch: &mut [u8],
 ) -> Poll<io::Result<usize>> {
     let mut window = ReadBuf::new(scratch);
-    ready!(Pin::new(io).poll_read(cx, &mut window))?;
+    ready!(io.poll_read(cx, &mut window))?;
     Poll::Ready(Ok(window.filled().len()))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.connection.unflushed.store(true, Ordering::Relaxed);
+        let result = pinned(&mut this.io)?.poll_write(cx, bytes);
         this.guard_write(cx, result)
     }
 
@@ -375,23 +444,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_write_vectored(cx, parts);
+        this.connection.unflushed.store(true, Ordering::Relaxed);
+        let result = pinned(&mut this.io)?.poll_write_vectored(cx, parts);
         this.guard_write(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_flush(cx);
+        let result = pinned(&mut this.io)?.poll_flush(cx);
+        if matches!(result, Poll::Ready(Ok(()))) {
+            // A library flushes what is below it when it has nothing left itself.
+            this.connection.note_flushed();
+        }
         this.guard_write(cx, result)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let result = Pin::new(&mut this.io).poll_shutdown(cx);
+        let result = pinned(&mut this.io)?.poll_shutdown(cx);
         this.guard_write(cx, result)
     }
 }

@@ -7,7 +7,7 @@ const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 fn guarded(capacity: usize) -> (Guarded<DuplexStream>, DuplexStream, Arc<Connection>) {
     let (ours, theirs) = tokio::io::duplex(capacity);
     let connection = Connection::new(([127, 0, 0, 1], 1).into());
-    (Guarded::new(ours, Arc::clone(&connection)), theirs, connection)
+    (Guarded::lend(ours, Arc::clone(&connection)).0, theirs, connection)
 }
 
 async fn read_head(io: &mut Guarded<DuplexStream>) {
