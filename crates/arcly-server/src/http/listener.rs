@@ -209,7 +209,7 @@ impl Shared {
         connection: Arc<Connection>,
     ) -> Result<http::Response<Watched<Body>>, Infallible> {
         let busy = connection.begin();
-        let version = request.version();
+        let multiplexed = request.version() == Version::HTTP_2;
         let wants_upgrade = request.headers().contains_key(header::UPGRADE);
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&connection));
@@ -219,13 +219,11 @@ impl Shared {
             Err(_) => routes::internal_error(),
         };
         routes::finish_headers(response.headers_mut());
-        if let Some(subscription) = play::marked(&mut response) {
-            let handover = Handover::new(subscription, &response, version, busy);
-            match connection.hand_over(handover).await {}
+        if let Some(play) = play::marked(&mut response) {
+            match connection.hand_over(Handover::new(play, &response, busy)).await {}
         }
         let reader = response.extensions_mut().remove::<Arc<ReaderState>>();
         let refused_upgrade = wants_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS;
-        let multiplexed = version == Version::HTTP_2;
         if !multiplexed && refused_upgrade {
             // What follows a refused upgrade is not framed by the guard any more.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -55,7 +55,7 @@ async fn serve(server: &Arc<Server>, key: StreamKey, request: Request) -> Respon
     if is_websocket {
         return ws::upgrade(server, request, connection, parts).await;
     }
-    play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, parts.version)
+    play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, &parts)
 }
 
 fn agent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -24,13 +24,14 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, SystemTime};
 
-use arcly_core::egress::{Attached, Egress, Finished};
+use arcly_core::egress::{Attached, Egress, Finished, Latency};
 use arcly_core::log::Budget;
 use arcly_core::{CloseReason, DerivedSubscriber, Subscription};
 use arcly_mux::flv::http::FlvBody;
 use arcly_mux::flv::{Framing, Packetizer, file_header};
 use axum::body::Body;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use http::request::Parts;
 use http::{Response, Version, header};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -51,19 +52,30 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// How long the peer may go on sending after them, so that a reset does not overtake them.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// Carries a subscription in the extensions of an answer, which have to be cloneable.
-#[derive(Clone)]
-struct Marked(Arc<Mutex<Option<Subscription>>>);
+/// A stream that is to be played on the connection that asked for it.
+pub(super) struct Play {
+    subscription: Subscription,
+    framing: Framing,
+    latency: Latency,
+}
 
-/// The handler's answer for a connection of that version. A stream over HTTP/1 is marked to be handed over.
-pub(super) fn mark(response: Response<FlvBody>, version: Version) -> Response<Body> {
-    if version > Version::HTTP_11 {
-        return response.map(Body::new);
-    }
+/// Carries it in the extensions of an answer, which have to be cloneable.
+#[derive(Clone)]
+struct Marked(Arc<Mutex<Option<Play>>>);
+
+/// The handler's answer to a request. A stream over HTTP/1 is marked to be handed over.
+pub(super) fn mark(response: Response<FlvBody>, request: &Parts) -> Response<Body> {
+    let framing = match request.version {
+        Version::HTTP_10 => Framing::Plain,
+        Version::HTTP_11 => Framing::Chunked,
+        _ => return response.map(Body::new),
+    };
     let (mut parts, body) = response.into_parts();
     let body = match body.into_subscription() {
         Ok(subscription) => {
-            parts.extensions.insert(Marked(Arc::new(Mutex::new(Some(subscription)))));
+            let latency = Latency::from_query(request.uri.query().unwrap_or_default());
+            let play = Play { subscription, framing, latency };
+            parts.extensions.insert(Marked(Arc::new(Mutex::new(Some(play)))));
             // Of unknown length, so that nobody says that it is empty.
             Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>())
         }
@@ -72,30 +84,22 @@ pub(super) fn mark(response: Response<FlvBody>, version: Version) -> Response<Bo
     Response::from_parts(parts, body)
 }
 
-/// The stream of a marked answer.
-pub(super) fn marked<B>(answer: &mut Response<B>) -> Option<Subscription> {
+/// What a marked answer is to become.
+pub(super) fn marked<B>(answer: &mut Response<B>) -> Option<Play> {
     answer.extensions_mut().remove::<Marked>().and_then(|marked| marked.0.lock().take())
 }
 
-/// A stream that is to be played on a connection, and what the connection has to say before.
+/// A stream, and what its connection has to say before.
 pub(super) struct Handover {
     head: Bytes,
-    subscription: Subscription,
-    framing: Framing,
+    play: Play,
     busy: Busy,
 }
 
 impl Handover {
-    /// Plays `subscription` behind the head of `answer`, to a request of that version on a connection that is `busy`
-    /// until the stream ends.
-    pub(super) fn new<B>(
-        subscription: Subscription,
-        answer: &Response<B>,
-        version: Version,
-        busy: Busy,
-    ) -> Self {
-        let framing = if version == Version::HTTP_10 { Framing::Plain } else { Framing::Chunked };
-        Self { head: head(answer, framing), subscription, framing, busy }
+    /// Plays behind the head of `answer`, on a connection that is `busy` until the stream ends.
+    pub(super) fn new<B>(play: Play, answer: &Response<B>, busy: Busy) -> Self {
+        Self { head: head(answer, play.framing), play, busy }
     }
 
     /// Begins to play on `socket`. Returns at once, but for a stream whose publisher has sent nothing yet.
@@ -107,7 +111,7 @@ impl Handover {
         socket: S,
         egress: &Egress,
     ) -> Result<Player<S::Reader, S::Writer>, CloseReason> {
-        let Self { head, subscription, framing, busy } = self;
+        let Self { head, play: Play { subscription, framing, latency }, busy } = self;
         net::prepare_player(socket.tcp());
         let (mut reader, mut writer) = socket.halves();
         let mut stream = subscription.into_derived(framing.variant(), || Packetizer::framed(framing));
@@ -124,7 +128,7 @@ impl Handover {
         if !tracks.is_empty() {
             first.put(framing.wrap(&file_header(&tracks)));
         }
-        let attached = egress.attach(stream, writer, first.freeze());
+        let attached = egress.attach_at(latency.tick(egress.tick()), stream, writer, first.freeze());
         Ok(Player { attached, reader, framing, _busy: busy })
     }
 }

@@ -1,3 +1,5 @@
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "a test that fails panics")]
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
