@@ -100,10 +100,7 @@ impl FileWriter {
     /// True when frames of these tracks can go into the same file: what decoders are told is the same.
     #[must_use]
     pub fn accepts(&self, tracks: &TrackSet) -> bool {
-        carried(tracks).is_ok_and(|other| {
-            other.len() == self.tracks.len()
-                && other.iter().zip(&self.tracks).all(|(a, b)| a.id() == b.id() && a.entry == b.entry)
-        })
+        are_same(&self.tracks, tracks)
     }
 
     /// Bytes that the file has so far.
@@ -287,6 +284,14 @@ pub(super) fn carried(tracks: &TrackSet) -> Result<Vec<Mp4Track>, MuxError> {
         }
     }
     if out.is_empty() { Err(unsupported) } else { Ok(out) }
+}
+
+/// True when decoders are told the same of `tracks` as of those that a file was begun with.
+pub(super) fn are_same(begun: &[Mp4Track], tracks: &TrackSet) -> bool {
+    carried(tracks).is_ok_and(|tracks| {
+        let same = |(a, b): (&Mp4Track, &Mp4Track)| a.id() == b.id() && a.entry == b.entry;
+        tracks.len() == begun.len() && tracks.iter().zip(begun).all(same)
+    })
 }
 
 /// What of a track's frames can be written.

@@ -13,6 +13,7 @@
 //! ```text
 //!   tracks ──► Mp4Track ──► init_segment                       once
 //!   frames ──► Run ───────► Fragmenter::fragment ──► Fragment  header, and the frames' own bytes
+//!   stream ──► Packetizer ──► derived log ──► Writer            one reader's file without end
 //!   frames ──► FileWriter ──► a file that survives a crash at any point, and can be sought when it is finished
 //!   file   ──► Demuxer ───► MediaEvent
 //! ```
@@ -30,8 +31,10 @@ mod file;
 mod fragment;
 mod index;
 mod init;
+mod packetizer;
 mod track;
 mod wire;
+mod writer;
 
 #[cfg(test)]
 #[allow(
@@ -48,7 +51,9 @@ pub use error::MuxError;
 pub use file::{FileOptions, FileWriter, MAX_INDEXED_SAMPLES, Patch};
 pub use fragment::{Fragment, Fragmenter, MAX_FRAGMENT_BYTES, MAX_SAMPLES_PER_RUN, Run};
 pub use init::{InitOptions, init_segment};
+pub use packetizer::Packetizer;
 pub use track::Mp4Track;
+pub use writer::Writer;
 
 /// The media type of MP4 with pictures.
 pub const MEDIA_TYPE: &str = "video/mp4";
