@@ -222,3 +222,63 @@ fn the_end_of_a_run_by_rule() {
     assert_eq!(track.expected_end(&[frame(0), frame(100)]), at(200), "the one before");
     assert_eq!(track.expected_end(&[frame(100)]), at(140), "nothing is known");
 }
+
+/// What a reader of the stream gets from now on.
+fn read_stream(reader: &mut arcly_core::DerivedSubscriber<Packetizer>, writer: &mut Writer) -> Vec<u8> {
+    let mut file = Vec::new();
+    let unlimited = arcly_core::log::Budget::UNLIMITED;
+    let read = reader.read(unlimited, |read| writer.write(&read, |bytes| file.extend_from_slice(&bytes)));
+    read.expect("the stream is there");
+    file
+}
+
+fn parse(file: &[u8]) -> Vec<MediaFrame> {
+    let mut reader = Reader::new();
+    reader.push(file).expect("our own file");
+    reader.finish().expect("our own file");
+    let events = std::iter::from_fn(|| reader.poll_event());
+    events
+        .filter_map(|event| match event {
+            arcly_core::MediaEvent::Frame(frame) => Some(frame),
+            arcly_core::MediaEvent::Tracks(_) => None,
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn readers_of_a_stream_share_its_fragments_and_begin_at_zero() {
+    use arcly_core::{
+        Engine, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest, StreamKey,
+    };
+    let (engine, key) = (Engine::builder().build(), StreamKey::new("live", "cam"));
+    let mut publisher = engine.publish(PublishRequest::internal(key.clone(), "test")).await.unwrap();
+    let source = Source::h264_aac();
+    publisher.set_tracks(source.tracks()).unwrap();
+    let frames = source.clone().seconds(3);
+    for frame in frames.iter().cloned() {
+        publisher.publish(frame).unwrap();
+    }
+    let play = || engine.subscribe(PlayRequest::internal(key.clone(), "test"));
+    let mut reader = play().await.unwrap().into_derived(0, Packetizer::new);
+    let mut writer = Writer::new();
+    let file = read_stream(&mut reader, &mut writer);
+    let got = parse(&file);
+    // From the last keyframe on, which is shown when the file begins, but for what B-pictures need.
+    let first = &frames[frames.len() - got.len()];
+    assert!(first.is_keyframe() && got[0].dts == Timestamp::ZERO);
+    let shift = first.dts - Timestamp::ZERO;
+    for (got, sent) in got.iter().zip(&frames[frames.len() - got.len()..]) {
+        assert_eq!((got.dts + shift, got.pts + shift), (sent.dts, sent.pts));
+        assert_eq!((&got.payload, got.flags), (&sent.payload, sent.flags));
+    }
+    // The same tracks again go on; others end the file.
+    let mut tracks = source.tracks();
+    publisher.set_tracks(tracks.clone()).unwrap();
+    publisher.publish(source.clone().starting_at(Timestamp::from_millis(3_000)).next().unwrap()).unwrap();
+    assert_eq!(parse(&[&file[..], &read_stream(&mut reader, &mut writer)].concat()).len(), got.len() + 1);
+    assert!(!writer.is_complete());
+    tracks.remove(TrackId::AUDIO);
+    publisher.set_tracks(tracks).unwrap();
+    publisher.publish(source.starting_at(Timestamp::from_millis(3_040)).next().unwrap()).unwrap();
+    assert!(read_stream(&mut reader, &mut writer).is_empty() && writer.is_complete());
+}
