@@ -26,7 +26,9 @@ impl Unit {
         }
     }
 
-    fn name(self) -> String {
+    /// How it is written.
+    #[must_use]
+    pub fn name(self) -> String {
         match self {
             Self::NanosPer(what, _) => format!("ns/{what}"),
             Self::MicrosPer(what, _) => format!("us/{what}"),

@@ -12,6 +12,8 @@
 
 use arcly_core::wire::{DecodeError, DecodeResult};
 
+use crate::nal;
+
 /// The most bits that one call of [`BitReader::bits`] gives.
 pub const MAX_BITS: u32 = 32;
 
@@ -105,15 +107,46 @@ impl<'a> BitReader<'a> {
         Ok(self.bits(1, what)? == 1)
     }
 
-    /// Passes `count` bits; the cost is that of the bits that are there, whatever `count` says.
+    /// Passes `count` bits; the cost is that of a search for emulation prevention in the bytes that are there, whatever
+    /// `count` says.
     pub fn skip(&mut self, count: u64, what: &'static str) -> DecodeResult<()> {
-        let mut left = count;
-        while left > 0 {
-            let step = u32::try_from(left.min(u64::from(MAX_BITS))).unwrap_or(MAX_BITS);
-            self.bits(step, what)?;
-            left = left.saturating_sub(u64::from(step));
+        let Some(left) = count.checked_sub(u64::from(self.cached)) else {
+            self.consume(u32::try_from(count).unwrap_or(self.cached));
+            return Ok(());
+        };
+        (self.cache, self.cached) = (0, 0);
+        let bytes = usize::try_from(left / 8).unwrap_or(usize::MAX);
+        let passed = if self.escaped { self.skip_escaped(bytes) } else { self.advance(bytes) };
+        if !passed {
+            return Err(self.malformed(what));
         }
-        Ok(())
+        self.bits(u32::try_from(left % 8).unwrap_or_default(), what).map(drop)
+    }
+
+    /// Passes that many bytes as they are. False, and at the end, when there are not so many.
+    fn advance(&mut self, count: usize) -> bool {
+        let end = self.pos.saturating_add(count);
+        self.pos = end.min(self.bytes.len());
+        end == self.pos
+    }
+
+    /// Passes that many bytes of payload, and the emulation prevention between them.
+    fn skip_escaped(&mut self, mut count: usize) -> bool {
+        // Zeros just before this place belong to what emulation prevention may follow.
+        let mut from = self.pos.saturating_sub(usize::from(self.zeros.min(2)));
+        loop {
+            let end = self.pos.saturating_add(count).min(self.bytes.len());
+            let hit = nal::find_escape(self.bytes.get(from..end).unwrap_or_default());
+            let Some(escape) = hit.map(|hit| from.saturating_add(hit)) else { break };
+            count = count.saturating_sub(escape.saturating_sub(self.pos));
+            self.pos = escape.saturating_add(1);
+            from = self.pos;
+        }
+        let passed = self.advance(count);
+        let before = self.bytes.get(from..self.pos).unwrap_or_default();
+        let zeros = before.iter().rev().take(2).take_while(|&&byte| byte == 0).count();
+        self.zeros = u8::try_from(zeros).unwrap_or_default();
+        passed
     }
 
     /// `ue(v)`: 0 to 2³² − 2. A prefix of 32 zeros or more is malformed.
@@ -303,7 +336,39 @@ mod tests {
         assert!(BitReader::new(&[0; 8]).skip(64, "v").is_ok());
     }
 
+    #[test]
+    fn a_skip_over_megabytes_knows_the_zeros_it_passed() {
+        let mut bytes = vec![0xAA; 8 << 20];
+        bytes.extend([0, 0, 3, 1, 0x42]);
+        let mut r = BitReader::rbsp(&bytes);
+        assert_eq!(r.bits(4, "v"), Ok(0xA));
+        assert_eq!(r.skip((8 << 23) + 12, "v"), Ok(()), "the two zeros as well");
+        assert_eq!((r.bits(16, "v"), r.bits(1, "v").is_err()), (Ok(0x0142), true));
+    }
+
     proptest! {
+        /// Bytes of which many are zeros and threes: as bits are skipped, so they would have been read.
+        #[test]
+        fn a_skip_passes_what_reading_would(
+            bytes in proptest::collection::vec(0..4u8, 0..80),
+            skips in proptest::collection::vec((0..17u32, 0..200u64), 1..8),
+        ) {
+            for escaped in [true, false] {
+                let new = if escaped { BitReader::rbsp } else { BitReader::new };
+                let (mut skipping, mut reading) = (new(&bytes), new(&bytes));
+                for &(bits, skip) in &skips {
+                    let skipped = skipping.skip(skip, "v").is_ok();
+                    let read = (0..skip).all(|_| reading.bits(1, "v").is_ok());
+                    prop_assert_eq!(skipped, read);
+                    if !skipped {
+                        break;
+                    }
+                    prop_assert_eq!(skipping.more_rbsp_data(), reading.more_rbsp_data());
+                    prop_assert_eq!(skipping.bits(bits, "v").ok(), reading.bits(bits, "v").ok());
+                }
+            }
+        }
+
         #[test]
         fn what_is_written_is_read(values in proptest::collection::vec((0..u32::MAX, -i32::MAX..=i32::MAX, 1..=32u32), 0..40)) {
             let mut w = BitWriter::new();

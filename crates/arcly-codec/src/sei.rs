@@ -7,7 +7,8 @@
 //! | H.265 D.2.28, D.2.35 | mastering display, content light level | [`read_hdr`], [`encode_hdr`] |
 //! | H.264 D.1.7, H.265 D.2.7 | user data unregistered | [`UserData`] |
 //!
-//! Guarantees: reading messages allocates nothing; only [`UserData::decode`] does, as much as there is.
+//! Guarantees: reading messages allocates nothing; only [`UserData::decode`] does, as much as there is. A message that
+//! nobody wants costs a search for emulation prevention in its bytes, and no look at each of them.
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
 use arcly_core::codec::HdrMetadata;
@@ -261,6 +262,21 @@ mod tests {
         assert!(found.next().is_none());
         assert!(messages(&[0xFF; 70_000]).next().unwrap().is_err());
         assert_eq!(messages(&[1, 0].repeat(100)).count(), MAX_MESSAGES);
+    }
+
+    #[test]
+    fn a_message_after_megabytes_of_user_data_is_found() {
+        let user = UserData { uuid: [9; 16], data: [7, 0, 0, 1].repeat(500_000) };
+        let point = RecoveryPoint { count: 3, exact_match: true, broken_link: false };
+        let unit =
+            encode(&[6], &[(USER_DATA_UNREGISTERED, &user.encode()), (RECOVERY_POINT, &point.encode_h264())]);
+        let found: Vec<_> = messages(&unit[1..]).map(Result::unwrap).collect();
+        assert_eq!(
+            found.iter().map(|m| m.kind).collect::<Vec<_>>(),
+            [USER_DATA_UNREGISTERED, RECOVERY_POINT]
+        );
+        assert_eq!(found[0].size, 2_000_016);
+        assert_eq!(RecoveryPoint::decode_h264(&found[1]), Ok(point));
     }
 
     proptest! {

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use crate::close::CloseReason;
 use crate::frame::{FrameFlags, MediaFrame};
 use crate::log::{
-    Budget, Cursor, LagPolicy, Log, LogItem, LogUsage, Progress, Read, Retention, Skip, StartMode,
+    Budget, Cursor, LagPolicy, Log, LogItem, LogUsage, Progress, Read, Retention, Skip, StartMode, Step,
     TrackChoice, Writer,
 };
 use crate::time::Timestamp;
@@ -130,10 +130,10 @@ struct Pump<P: Packetizer> {
 
 impl<P: Packetizer> Pump<P> {
     /// Packetises everything there is, and leaves the bell with the source.
-    fn run(&mut self, now: Instant) {
+    fn run(&mut self, now: impl Fn() -> Instant) {
         while self.source.poll_ready(&Context::from_waker(&self.bell)).is_ready() {
             let Self { source, packetizer, writer, headers, made, .. } = self;
-            let progress = source.read(now, Budget::UNLIMITED, |read| match read {
+            let progress = source.read_at(&now, Budget::UNLIMITED, |read| match read {
                 Read::Context(tracks) => *headers = Some(packetizer.headers(&tracks)),
                 Read::Skipped(skip) => packetizer.skipped(&skip),
                 Read::Item(frame) => {
@@ -185,7 +185,7 @@ impl<P: Packetizer> Derived<P> {
         &self.log
     }
 
-    fn pump(&self, now: Instant) {
+    fn pump(&self, now: impl Fn() -> Instant) {
         self.pump.lock().run(now);
     }
 }
@@ -238,7 +238,12 @@ impl<P: Packetizer> DerivedCursor<P> {
 
     /// Completes when there is something to read or the stream has ended; see [`Cursor::poll_ready`].
     pub fn poll_ready(&mut self, now: Instant, cx: &Context<'_>) -> Poll<()> {
-        self.derived.pump(now);
+        self.poll_ready_at(|| now, cx)
+    }
+
+    /// The same with a clock that is looked at when time matters only.
+    pub(crate) fn poll_ready_at(&mut self, now: impl Fn() -> Instant, cx: &Context<'_>) -> Poll<()> {
+        self.derived.pump(&now);
         if self.cursor.poll_ready(cx).is_ready() {
             return Poll::Ready(());
         }
@@ -257,8 +262,24 @@ impl<P: Packetizer> DerivedCursor<P> {
         budget: Budget,
         each: impl FnMut(Read<P::Item>),
     ) -> Result<Progress, CloseReason> {
-        self.derived.pump(now);
-        self.cursor.read(now, budget, each)
+        self.read_at(|| now, budget, each)
+    }
+
+    /// The same with a clock that is looked at when time matters only.
+    pub(crate) fn read_at(
+        &mut self,
+        now: impl Fn() -> Instant,
+        budget: Budget,
+        each: impl FnMut(Read<P::Item>),
+    ) -> Result<Progress, CloseReason> {
+        self.derived.pump(&now);
+        self.cursor.read_at(now, budget, each)
+    }
+
+    /// Reads one thing; see [`Cursor::step`].
+    pub(crate) fn step(&mut self, now: impl Fn() -> Instant) -> Result<Step<P::Item>, CloseReason> {
+        self.derived.pump(&now);
+        self.cursor.step(now, true)
     }
 }
 

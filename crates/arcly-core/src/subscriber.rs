@@ -2,12 +2,14 @@
 
 use core::future::poll_fn;
 use core::ops::ControlFlow;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use core::pin::Pin;
+use core::task::ready;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Instant, SystemTime};
 
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -17,7 +19,7 @@ use crate::derived::{DerivedCursor, Packetizer};
 use crate::error::{Result, StreamError};
 use crate::frame::MediaFrame;
 use crate::key::StreamKey;
-use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode, TrackChoice};
+use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode, Step, TrackChoice};
 use crate::registry::ClientInfo;
 use crate::sink::FrameSink;
 use crate::stream::Stream;
@@ -36,17 +38,48 @@ pub struct ReaderState {
     pub since: SystemTime,
     /// Until when it may.
     pub expires_at: Option<SystemTime>,
+    hot: Arc<Hot>,
+    last_skip: parking_lot::Mutex<Option<Skip>>,
+    reason: OnceLock<CloseReason>,
+    ended: CancellationToken,
+    /// The task that waits for the stream, left here once, so that waiting for the end as well costs nothing.
+    task: parking_lot::Mutex<Option<Waker>>,
+}
+
+/// What every read looks at or counts: in one cache line, and apart from what hardly anybody looks at, so that those of
+/// many readers are close together.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Hot {
     items: AtomicU64,
     bytes: AtomicU64,
     lag: AtomicU64,
     skips: AtomicU64,
     skipped: AtomicU64,
     thinned: AtomicU64,
-    last_skip: parking_lot::Mutex<Option<Skip>>,
-    reason: OnceLock<CloseReason>,
-    ended: CancellationToken,
-    /// The task that waits for the stream, left here once, so that waiting for the end as well costs nothing.
-    task: parking_lot::Mutex<Option<Waker>>,
+    /// Set once there is a reason.
+    over: AtomicBool,
+}
+
+impl Hot {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Only the reader itself counts, so that no read-modify-write is needed.
+    fn count_items(&self, items: u64, bytes: u64) {
+        let add = |counter: &AtomicU64, more| {
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+        };
+        add(&self.items, items);
+        add(&self.bytes, bytes);
+    }
+
+    fn count_read(&self, items: u64, bytes: u64, (lag, thinned): (u64, u64)) {
+        self.count_items(items, bytes);
+        self.lag.store(lag, Ordering::Relaxed);
+        self.thinned.store(thinned, Ordering::Relaxed);
+    }
 }
 
 /// What a reader has had so far.
@@ -77,12 +110,7 @@ impl ReaderState {
             client,
             since: SystemTime::now(),
             expires_at,
-            items: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-            lag: AtomicU64::new(0),
-            skips: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            thinned: AtomicU64::new(0),
+            hot: Arc::default(),
             last_skip: parking_lot::Mutex::default(),
             reason: OnceLock::new(),
             ended: CancellationToken::new(),
@@ -94,12 +122,12 @@ impl ReaderState {
     #[must_use]
     pub fn stats(&self) -> ReaderStats {
         ReaderStats {
-            items: self.items.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            lag_items: self.lag.load(Ordering::Relaxed),
-            skips: self.skips.load(Ordering::Relaxed),
-            skipped_items: self.skipped.load(Ordering::Relaxed),
-            thinned_items: self.thinned.load(Ordering::Relaxed),
+            items: self.hot.items.load(Ordering::Relaxed),
+            bytes: self.hot.bytes.load(Ordering::Relaxed),
+            lag_items: self.hot.lag.load(Ordering::Relaxed),
+            skips: self.hot.skips.load(Ordering::Relaxed),
+            skipped_items: self.hot.skipped.load(Ordering::Relaxed),
+            thinned_items: self.hot.thinned.load(Ordering::Relaxed),
             last_skip: *self.last_skip.lock(),
         }
     }
@@ -107,6 +135,7 @@ impl ReaderState {
     /// Ends the reader; its next read fails with that reason. The first reason counts.
     pub fn end(&self, reason: CloseReason) {
         let _ = self.reason.set(reason);
+        self.hot.over.store(true, Ordering::Release);
         self.ended.cancel();
         // The task stays registered: it leaves its waker again only when that changes.
         if let Some(task) = &*self.task.lock() {
@@ -117,7 +146,7 @@ impl ReaderState {
     /// Why it was ended, if it was.
     #[must_use]
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.reason.get().copied()
+        if self.hot.is_over() { self.reason.get().copied() } else { None }
     }
 
     /// Completes when the reader is ended from outside. Cancel safe.
@@ -126,13 +155,8 @@ impl ReaderState {
         self.close_reason().unwrap_or(CloseReason::Shutdown)
     }
 
-    /// Only the reader itself counts, so that no read-modify-write is needed.
     pub(crate) fn count_items(&self, items: u64, bytes: u64) {
-        let add = |counter: &AtomicU64, more| {
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-        };
-        add(&self.items, items);
-        add(&self.bytes, bytes);
+        self.hot.count_items(items, bytes);
     }
 
     /// Takes back what was counted and is read again.
@@ -147,12 +171,12 @@ impl ReaderState {
 
     /// Bytes it has had.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.hot.bytes.load(Ordering::Relaxed)
     }
 
     fn count_skip(&self, skip: Skip) {
-        self.skips.fetch_add(1, Ordering::Relaxed);
-        self.skipped.fetch_add(skip.items, Ordering::Relaxed);
+        self.hot.skips.fetch_add(1, Ordering::Relaxed);
+        self.hot.skipped.fetch_add(skip.items, Ordering::Relaxed);
         *self.last_skip.lock() = Some(skip);
     }
 }
@@ -162,6 +186,7 @@ impl ReaderState {
 pub struct Subscription {
     stream: Arc<Stream>,
     state: Arc<ReaderState>,
+    /// Where to begin, and what to do when late: until the cursor knows.
     start: StartMode,
     lag: LagPolicy,
 }
@@ -192,6 +217,18 @@ impl Subscription {
     #[must_use]
     pub const fn state(&self) -> &Arc<ReaderState> {
         &self.state
+    }
+
+    #[cold]
+    fn report_skip(&self, skip: Skip) {
+        let state = &self.state;
+        state.count_skip(skip);
+        self.stream.events().emit(EngineEvent::FramesSkipped {
+            key: state.key.clone(),
+            reader: state.id,
+            client: state.client.clone(),
+            skip,
+        });
     }
 
     /// Changes where to begin.
@@ -228,16 +265,21 @@ pub trait Walk: Send {
     type Item: LogItem;
     /// See [`Cursor::poll_ready`].
     fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()>;
-    /// See [`Cursor::read`].
+    /// See [`Cursor::read`]. The clock is looked at only when time matters.
     ///
     /// # Errors
-    /// [`CloseReason::SlowConsumer`].
+    /// [`CloseReason::SlowConsumer`], [`CloseReason::Unsupported`].
     fn read(
         &mut self,
-        now: Instant,
+        now: impl Fn() -> Instant,
         budget: Budget,
         each: impl FnMut(Read<Self::Item>),
     ) -> Result<Progress, CloseReason>;
+    /// Reads one thing.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read).
+    fn step(&mut self, now: impl Fn() -> Instant) -> Result<Step<Self::Item>, CloseReason>;
     /// See [`Cursor::set_tracks`].
     fn set_tracks(&mut self, tracks: TrackMask);
     /// See [`Cursor::tracks`].
@@ -253,11 +295,14 @@ impl<T: LogItem> Walk for Cursor<T> {
     }
     fn read(
         &mut self,
-        now: Instant,
+        now: impl Fn() -> Instant,
         budget: Budget,
         each: impl FnMut(Read<T>),
     ) -> Result<Progress, CloseReason> {
-        self.read(now, budget, each)
+        self.read_at(now, budget, each)
+    }
+    fn step(&mut self, now: impl Fn() -> Instant) -> Result<Step<T>, CloseReason> {
+        self.step(now, true)
     }
     fn set_tracks(&mut self, tracks: TrackMask) {
         self.set_tracks(tracks);
@@ -273,15 +318,18 @@ impl<T: LogItem> Walk for Cursor<T> {
 impl<P: Packetizer> Walk for DerivedCursor<P> {
     type Item = P::Item;
     fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_ready(clock::now(), cx)
+        self.poll_ready_at(clock::now, cx)
     }
     fn read(
         &mut self,
-        now: Instant,
+        now: impl Fn() -> Instant,
         budget: Budget,
         each: impl FnMut(Read<P::Item>),
     ) -> Result<Progress, CloseReason> {
-        self.read(now, budget, each)
+        self.read_at(now, budget, each)
+    }
+    fn step(&mut self, now: impl Fn() -> Instant) -> Result<Step<P::Item>, CloseReason> {
+        self.step(now)
     }
     fn set_tracks(&mut self, tracks: TrackMask) {
         self.set_tracks(tracks);
@@ -300,15 +348,16 @@ pub type Subscriber = Reader<Cursor<MediaFrame>>;
 pub type DerivedSubscriber<P> = Reader<DerivedCursor<P>>;
 
 /// A reader: a place in a log, and an entry in the stream's list of readers.
+// In this order for the same reason as the cursor's: what every delivery looks at is side by side.
+#[repr(C)]
 pub struct Reader<W: Walk> {
-    walk: W,
-    subscription: Subscription,
-    /// Read, not yet handed out by [`next`](Self::next).
-    buffered: VecDeque<Read<W::Item>>,
-    /// How the last read ended: what is known to be read up to the head is not looked at again before it has grown.
-    progress: Progress,
+    hot: Arc<Hot>,
     /// The waker that this reader's task left with its state.
     registered: Option<Waker>,
+    walk: W,
+    subscription: Box<Subscription>,
+    /// Rings when a paced reader may go on.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<W: Walk> core::fmt::Debug for Reader<W> {
@@ -318,9 +367,14 @@ impl<W: Walk> core::fmt::Debug for Reader<W> {
 }
 
 impl<W: Walk> Reader<W> {
-    const fn new(subscription: Subscription, walk: W) -> Self {
-        let buffered = VecDeque::new();
-        Self { walk, subscription, buffered, progress: Progress::More, registered: None }
+    fn new(subscription: Subscription, walk: W) -> Self {
+        Self {
+            hot: Arc::clone(&subscription.state.hot),
+            registered: None,
+            walk,
+            subscription: Box::new(subscription),
+            alarm: None,
+        }
     }
 
     /// The right to read that this reader has.
@@ -352,17 +406,20 @@ impl<W: Walk> Reader<W> {
 
     /// Completes when a read may yield something, or the reader was ended.
     pub fn poll_ready(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let Self { walk, subscription, registered, .. } = self;
-        let state = &subscription.state;
-        if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            *state.task.lock() = Some(cx.waker().clone());
-            *registered = Some(cx.waker().clone());
+        if !self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.register(cx.waker());
         }
         // Looked at after the waker was left: whoever ends the reader from now on finds it.
-        if state.close_reason().is_some() {
+        if self.hot.is_over() {
             return Poll::Ready(());
         }
-        walk.poll_ready(cx)
+        self.walk.poll_ready(cx)
+    }
+
+    #[cold]
+    fn register(&mut self, waker: &Waker) {
+        *self.subscription.state.task.lock() = Some(waker.clone());
+        self.registered = Some(waker.clone());
     }
 
     /// Completes when a read may yield something, or the reader was ended. Cancel safe.
@@ -375,45 +432,22 @@ impl<W: Walk> Reader<W> {
     /// # Errors
     /// [`StreamError::Closed`] when the reader was ended, or is too slow.
     pub fn read(&mut self, budget: Budget, mut each: impl FnMut(Read<W::Item>)) -> Result<Progress> {
-        let Self { walk, subscription, .. } = self;
-        let state = &subscription.state;
-        if let Some(reason) = state.close_reason() {
-            return Err(StreamError::Closed(reason));
-        }
+        self.check()?;
+        let Self { hot, walk, subscription, .. } = self;
         let (mut items, mut bytes) = (0, 0);
-        let progress = walk.read(clock::now(), budget, |read| {
+        let progress = walk.read(clock::now, budget, |read| {
             match &read {
                 Read::Item(item) => {
                     items += 1;
                     bytes += item.size() as u64;
                 }
-                Read::Skipped(skip) => {
-                    state.count_skip(*skip);
-                    subscription.stream.events().emit(EngineEvent::FramesSkipped {
-                        key: state.key.clone(),
-                        reader: state.id,
-                        client: state.client.clone(),
-                        skip: *skip,
-                    });
-                }
+                Read::Skipped(skip) => subscription.report_skip(*skip),
                 Read::Context(_) => {}
             }
             each(read);
         });
-        let (lag, thinned) = walk.lag_and_thinned();
-        state.count_items(items, bytes);
-        state.lag.store(lag, Ordering::Relaxed);
-        state.thinned.store(thinned, Ordering::Relaxed);
-        match progress {
-            Ok(progress) => {
-                self.progress = progress;
-                Ok(progress)
-            }
-            Err(reason) => {
-                state.end(reason);
-                Err(StreamError::Closed(reason))
-            }
-        }
+        hot.count_read(items, bytes, walk.lag_and_thinned());
+        progress.map_err(|reason| self.fail(reason))
     }
 
     /// Waits until there is something, and appends everything that is there to `out`, up to the default
@@ -422,28 +456,18 @@ impl<W: Walk> Reader<W> {
     /// # Errors
     /// [`StreamError::Closed`] when the reader was ended, or is too slow.
     pub async fn next_batch(&mut self, out: &mut Vec<Read<W::Item>>) -> Result<Progress> {
-        let before = out.len();
-        out.extend(self.buffered.drain(..));
-        loop {
-            if out.len() == before {
-                self.wait().await;
-            }
-            let progress = self.read(Budget::default(), |read| out.push(read))?;
-            if out.len() > before || matches!(progress, Progress::Ended(_)) {
-                return Ok(progress);
-            }
-        }
+        poll_fn(|cx| self.poll_batch(cx, out)).await
     }
 
-    /// Waits until there may be more than the last read found.
-    async fn wait(&mut self) {
-        match self.progress {
-            Progress::More | Progress::Ended(_) => {}
-            Progress::PacedUntil(at) => tokio::select! {
-                () = tokio::time::sleep_until(at.into()) => {}
-                _ = self.subscription.state.ended() => {}
-            },
-            _ => self.ready().await,
+    fn poll_batch(&mut self, cx: &mut Context<'_>, out: &mut Vec<Read<W::Item>>) -> Poll<Result<Progress>> {
+        let before = out.len();
+        loop {
+            ready!(self.poll_ready(cx));
+            let progress = self.read(Budget::default(), |read| out.push(read))?;
+            if out.len() > before || matches!(progress, Progress::Ended(_)) {
+                return Poll::Ready(Ok(progress));
+            }
+            ready!(self.poll_rest(progress, cx));
         }
     }
 
@@ -452,18 +476,56 @@ impl<W: Walk> Reader<W> {
     /// # Errors
     /// [`StreamError::Closed`] when the reader was ended, or is too slow.
     pub async fn next(&mut self) -> Result<Option<Read<W::Item>>> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Read<W::Item>>>> {
         loop {
-            if let Some(read) = self.buffered.pop_front() {
-                return Ok(Some(read));
+            ready!(self.poll_ready(cx));
+            self.check()?;
+            match self.walk.step(clock::now).map_err(|reason| self.fail(reason))? {
+                Step::Read(read) => {
+                    self.count(&read);
+                    return Poll::Ready(Ok(Some(read)));
+                }
+                Step::Rest(Progress::Ended(_)) => return Poll::Ready(Ok(None)),
+                Step::Rest(progress) => ready!(self.poll_rest(progress, cx)),
             }
-            if matches!(self.progress, Progress::Ended(_)) {
-                return Ok(None);
+        }
+    }
+
+    /// Waits for the time at which a paced reader may go on.
+    fn poll_rest(&mut self, progress: Progress, cx: &mut Context<'_>) -> Poll<()> {
+        if let Progress::PacedUntil(at) = progress {
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+            if alarm.deadline() != at.into() {
+                alarm.as_mut().reset(at.into());
             }
-            self.wait().await;
-            let mut buffered = core::mem::take(&mut self.buffered);
-            let progress = self.read(Budget::default(), |read| buffered.push_back(read));
-            self.buffered = buffered;
-            progress?;
+            ready!(alarm.as_mut().poll(cx));
+        }
+        Poll::Ready(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.hot.is_over() { Err(self.over()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn over(&self) -> StreamError {
+        StreamError::Closed(self.subscription.state.close_reason().unwrap_or(CloseReason::Shutdown))
+    }
+
+    #[cold]
+    fn fail(&self, reason: CloseReason) -> StreamError {
+        self.subscription.state.end(reason);
+        StreamError::Closed(reason)
+    }
+
+    fn count(&self, read: &Read<W::Item>) {
+        match read {
+            Read::Item(item) => self.hot.count_read(1, item.size() as u64, self.walk.lag_and_thinned()),
+            Read::Skipped(skip) => self.subscription.report_skip(*skip),
+            Read::Context(_) => {}
         }
     }
 }

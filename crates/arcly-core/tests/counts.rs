@@ -22,8 +22,10 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 /// What one test allocates is not another's.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
-/// Tasks that a publisher wakes itself; `log/wake.rs` has the reason.
-const MAX_WAKES: usize = 4;
+/// Tasks that a publisher wakes itself, and those it wakes when some of the last time were not woken yet;
+/// `log/wake.rs` has the reason.
+const MAX_WAKES: usize = 2;
+const MAX_WAKES_AGAIN: usize = 4;
 /// Allocations per published frame.
 const MAX_ALLOCATIONS: u64 = 2;
 
@@ -200,4 +202,35 @@ async fn a_publisher_wakes_a_few_tasks_and_they_wake_the_rest() {
         }
         assert_eq!(count.0.load(Ordering::Relaxed), 1_000, "everybody was woken, and once");
     }
+}
+
+#[tokio::test]
+async fn tasks_that_do_not_come_to_help_hold_the_others_up_for_a_frame_at_most() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let mut stream = Stream::start().await;
+    let mut readers = stream.readers(100).await;
+    let counts: Vec<_> = readers.iter().map(|_| Arc::new(Count::default())).collect();
+    for (reader, count) in readers.iter_mut().zip(&counts) {
+        drop(drain(reader));
+        let waker = Waker::from(Arc::clone(count));
+        assert!(reader.poll_ready(&Context::from_waker(&waker)).is_pending());
+    }
+    let woken = || counts.iter().filter(|count| count.0.load(Ordering::Relaxed) > 0).count();
+    stream.publish(1);
+    let stuck: Vec<bool> = counts.iter().map(|count| count.0.load(Ordering::Relaxed) > 0).collect();
+    assert!((1..=MAX_WAKES).contains(&woken()));
+    // None of them is polled. The next frame wakes others, and any of those wakes the rest.
+    stream.publish(1);
+    assert!((MAX_WAKES + 1..=MAX_WAKES + MAX_WAKES_AGAIN).contains(&woken()), "{}", woken());
+    let free = |at: &usize| !stuck[*at] && counts[*at].0.load(Ordering::Relaxed) > 0;
+    let mut polled = 0;
+    while let Some(at) = (0..100).filter(free).nth(polled) {
+        let waker = Waker::from(Arc::clone(&counts[at]));
+        assert!(readers[at].poll_ready(&Context::from_waker(&waker)).is_ready());
+        polled += 1;
+        if woken() == 100 {
+            return;
+        }
+    }
+    panic!("{} of 100 were woken", woken());
 }

@@ -8,7 +8,7 @@
 
 mod sync {
     pub(crate) use loom::sync::Arc;
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub(crate) use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
     #[derive(Debug, Default)]
     pub(crate) struct Lock<T>(loom::sync::Mutex<T>);

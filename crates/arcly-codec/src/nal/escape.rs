@@ -7,6 +7,11 @@ use memchr::memmem::Finder;
 
 static ESCAPE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&[0, 0, 3]));
 
+/// Where the first emulation prevention byte is.
+pub(crate) fn find_escape(nal: &[u8]) -> Option<usize> {
+    ESCAPE.find(nal).map(|hit| hit.saturating_add(2))
+}
+
 /// The raw byte sequence payload: `nal` without its emulation prevention bytes, borrowed when there are none.
 ///
 /// Linear time. `unescape(&escape(x)) == x` for every `x`.

@@ -21,6 +21,7 @@ mod refresh;
 pub use access_unit::{AccessUnit, Framing, NalCounts};
 pub(crate) use access_unit::{NalUse, assemble, assemble_units, check_parameter_set, store_parameter_set};
 pub(crate) use decoded::{Decoded, FirstFault, ParameterSet, parameter_sets};
+pub(crate) use escape::find_escape;
 pub use escape::{escape, unescape};
 pub use framing::{
     AnnexB, LengthPrefixed, LengthSize, annex_b, annex_b_to_length_prefixed, check_access_unit_size,

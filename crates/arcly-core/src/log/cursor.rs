@@ -126,6 +126,15 @@ impl<T: LogItem> core::fmt::Debug for Read<T> {
     }
 }
 
+/// What one step of a reader yields.
+#[derive(Debug)]
+pub enum Step<T: LogItem> {
+    /// A thing.
+    Read(Read<T>),
+    /// Nothing; not [`Progress::More`].
+    Rest(Progress),
+}
+
 /// How a read ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -177,29 +186,44 @@ pub type TrackChoice<C> = Arc<dyn Fn(&C) -> Option<TrackMask> + Send + Sync>;
 /// A reader's place in a [`Log`]: a number, and what it needs to land on keyframes.
 ///
 /// Reading never blocks and never waits; [`poll_ready`](Self::poll_ready) is the only thing that does.
+// In this order because there are thousands of them, and a frame goes through all: what every delivery looks at lies
+// side by side, and what hardly any does comes last.
+#[repr(C)]
 pub struct Cursor<T: LogItem> {
     log: Arc<Log<T>>,
     key: WaitKey,
-    pub(super) start: StartMode,
-    lag: LagPolicy,
-    pub(super) tracks: TrackMask,
-    choice: Option<TrackChoice<T::Context>>,
-    /// The context that `choice` was last asked about.
-    chosen_for: Option<Arc<T::Context>>,
     /// The number to read next; `None` until there is something to start from.
     pub(super) next: Option<u64>,
     pub(super) context: Option<Arc<T::Context>>,
+    pub(super) tracks: TrackMask,
     /// Tracks that have not had their keyframe since the start or the last skip.
     pub(super) awaiting: TrackMask,
     /// Tracks whose leading pictures refer to what came before the keyframe.
     pub(super) leading: TrackMask,
+    pub(super) start: StartMode,
     thinning: bool,
-    /// Bytes and time behind the head when the reader was placed; nothing once it has caught up.
+    /// The reader has not been at the head since it was placed where it is.
+    catching_up: bool,
+    thinned: u64,
+    choice: Option<Box<Choice<T>>>,
+    rare: Box<Rare>,
+}
+
+/// What only those readers need that choose their tracks.
+struct Choice<T: LogItem> {
+    choose: TrackChoice<T::Context>,
+    /// The context that it was last asked about.
+    asked: Option<Arc<T::Context>>,
+}
+
+/// What only late and paced readers need.
+struct Rare {
+    lag: LagPolicy,
+    /// Bytes and time behind the head when the reader was placed.
     placed_behind: (u64, TimeDelta),
     pace: Option<Pace>,
     skips: u32,
     skips_since: Option<Instant>,
-    thinned: u64,
 }
 
 impl<T: LogItem> core::fmt::Debug for Cursor<T> {
@@ -224,20 +248,22 @@ impl<T: LogItem> Cursor<T> {
             log,
             key,
             start,
-            lag,
             tracks: TrackMask::ALL,
             choice: None,
-            chosen_for: None,
             next,
             context: None,
             awaiting: TrackMask::ALL,
             leading: TrackMask::NONE,
             thinning: false,
-            placed_behind: (0, TimeDelta::ZERO),
-            pace: None,
-            skips: 0,
-            skips_since: None,
+            catching_up: false,
             thinned: 0,
+            rare: Box::new(Rare {
+                lag,
+                placed_behind: (0, TimeDelta::ZERO),
+                pace: None,
+                skips: 0,
+                skips_since: None,
+            }),
         };
         cursor.begin();
         cursor
@@ -250,19 +276,18 @@ impl<T: LogItem> Cursor<T> {
 
     /// Lets `choice` choose the tracks, now and whenever the context changes.
     pub fn set_track_choice(&mut self, choice: TrackChoice<T::Context>) {
-        self.choice = Some(choice);
-        self.chosen_for = None;
+        self.choice = Some(Box::new(Choice { choose: choice, asked: None }));
     }
 
-    pub(crate) const fn track_choice(&self) -> Option<&TrackChoice<T::Context>> {
-        self.choice.as_ref()
+    pub(crate) fn track_choice(&self) -> Option<&TrackChoice<T::Context>> {
+        self.choice.as_ref().map(|choice| &choice.choose)
     }
 
     fn choose_tracks(&mut self, context: &Arc<T::Context>) -> Result<(), CloseReason> {
-        let Some(choice) = &self.choice else { return Ok(()) };
-        if !self.chosen_for.as_ref().is_some_and(|known| Arc::ptr_eq(known, context)) {
-            self.tracks = choice(context).ok_or(CloseReason::Unsupported)?;
-            self.chosen_for = Some(Arc::clone(context));
+        let Some(choice) = &mut self.choice else { return Ok(()) };
+        if !choice.asked.as_ref().is_some_and(|known| Arc::ptr_eq(known, context)) {
+            self.tracks = (choice.choose)(context).ok_or(CloseReason::Unsupported)?;
+            choice.asked = Some(Arc::clone(context));
         }
         Ok(())
     }
@@ -328,51 +353,80 @@ impl<T: LogItem> Cursor<T> {
         &mut self,
         now: Instant,
         budget: Budget,
+        each: impl FnMut(Read<T>),
+    ) -> Result<Progress, CloseReason> {
+        self.read_at(|| now, budget, each)
+    }
+
+    /// The same with a clock that is looked at when time matters only, which is for paced and for late readers.
+    pub(crate) fn read_at(
+        &mut self,
+        now: impl Fn() -> Instant,
+        budget: Budget,
         mut each: impl FnMut(Read<T>),
     ) -> Result<Progress, CloseReason> {
-        if !self.begin() {
-            return Ok(self.log.closed().map_or(Progress::CaughtUp, Progress::Ended));
-        }
-        let (mut items, mut bytes, mut first, mut checked) = (0, 0usize, None, false);
+        let (mut items, mut bytes, mut first, mut may_be_late) = (0, 0usize, None, true);
         while items < budget.items && bytes < budget.bytes {
-            let entry = match self.current() {
-                Ok(Some(entry)) => entry,
-                Ok(None) => return Ok(self.at_head()),
-                Err(skip) => {
-                    self.count_skip(now)?;
-                    each(Read::Skipped(skip));
-                    continue;
-                }
+            let read = match self.step(&now, core::mem::take(&mut may_be_late))? {
+                Step::Read(read) => read,
+                Step::Rest(progress) => return Ok(progress),
             };
-            if !core::mem::replace(&mut checked, true)
-                && let Some(skip) = self.lateness(&entry).and_then(|reason| self.skip(reason))
-            {
-                self.count_skip(now)?;
-                each(Read::Skipped(skip));
-                continue;
+            let mut elapsed = TimeDelta::ZERO;
+            if let Read::Item(entry) = &read {
+                items += 1;
+                bytes = bytes.saturating_add(entry.size());
+                elapsed = entry.dts() - *first.get_or_insert(entry.dts());
             }
-            if let Some(until) = self.paced(now, entry.dts()) {
-                return Ok(Progress::PacedUntil(until));
-            }
-            self.choose_tracks(entry.context())?;
-            self.next = Some(entry.sequence() + 1);
-            if !self.wants(&entry) {
-                continue;
-            }
-            if !self.context.as_ref().is_some_and(|known| Arc::ptr_eq(known, entry.context())) {
-                let context = Arc::clone(entry.context());
-                self.context = Some(Arc::clone(&context));
-                each(Read::Context(context));
-            }
-            items += 1;
-            bytes = bytes.saturating_add(entry.size());
-            let elapsed = entry.dts() - *first.get_or_insert(entry.dts());
-            each(Read::Item(entry));
+            each(read);
             if elapsed > budget.time {
                 break;
             }
         }
         Ok(Progress::More)
+    }
+
+    /// Reads one thing. A reader that takes in one go what it is behind is late at the first step, or not at all.
+    #[inline]
+    pub(crate) fn step(
+        &mut self,
+        now: impl Fn() -> Instant,
+        may_be_late: bool,
+    ) -> Result<Step<T>, CloseReason> {
+        if !self.begin() {
+            return Ok(Step::Rest(self.log.closed().map_or(Progress::CaughtUp, Progress::Ended)));
+        }
+        loop {
+            let entry = match self.current() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return Ok(Step::Rest(self.at_head())),
+                Err(skip) => return self.skipped(skip, now()),
+            };
+            if may_be_late && let Some(skip) = self.lateness(&entry).and_then(|reason| self.skip(reason)) {
+                return self.skipped(skip, now());
+            }
+            if let Some(until) = self.paced(&now, entry.dts()) {
+                return Ok(Step::Rest(Progress::PacedUntil(until)));
+            }
+            self.choose_tracks(entry.context())?;
+            if self.leaves_out(&entry) {
+                self.next = Some(entry.sequence() + 1);
+                continue;
+            }
+            if !self.context.as_ref().is_some_and(|known| Arc::ptr_eq(known, entry.context())) {
+                let context = Arc::clone(entry.context());
+                self.context = Some(Arc::clone(&context));
+                return Ok(Step::Read(Read::Context(context)));
+            }
+            self.next = Some(entry.sequence() + 1);
+            self.note(&entry);
+            return Ok(Step::Read(Read::Item(entry)));
+        }
+    }
+
+    #[cold]
+    fn skipped(&mut self, skip: Skip, now: Instant) -> Result<Step<T>, CloseReason> {
+        self.count_skip(now)?;
+        Ok(Step::Read(Read::Skipped(skip)))
     }
 
     /// Finds the place to start. False as long as there is none.
@@ -386,18 +440,26 @@ impl<T: LogItem> Cursor<T> {
         };
         self.next = Some(join.load(Ordering::Acquire)).filter(|&seq| seq != NONE);
         if let Some(entry) = self.next.and_then(|next| self.log.get(next)) {
-            self.placed_behind = self.behind(&entry);
+            self.put(&entry);
         }
         self.next.is_some()
     }
 
+    /// Notes how far behind the reader is by where it was put.
+    fn put(&mut self, entry: &LogRef<T>) {
+        self.rare.placed_behind = self.behind(entry);
+        self.catching_up = true;
+    }
+
+    fn is_at_head(&self) -> bool {
+        self.next.is_some_and(|next| next >= self.log.ring.head())
+    }
+
     fn at_head(&mut self) -> Progress {
-        self.placed_behind = (0, TimeDelta::ZERO);
+        self.catching_up = false;
         match self.log.closed() {
             // The log is closed after its last item, so that a look at the head comes second.
-            Some(reason) if self.next.is_some_and(|next| next >= self.log.ring.head()) => {
-                Progress::Ended(reason)
-            }
+            Some(reason) if self.is_at_head() => Progress::Ended(reason),
             Some(_) => Progress::More,
             None => Progress::CaughtUp,
         }
@@ -428,16 +490,23 @@ impl<T: LogItem> Cursor<T> {
 
     /// Whether a reader that is at `entry` is late, and whether it should leave out disposable frames.
     fn lateness(&mut self, entry: &LogRef<T>) -> Option<SkipReason> {
+        if entry.sequence() + 1 >= self.log.ring.head() {
+            // Nothing is newer, so that there is nothing to be late for.
+            self.thinning = false;
+            self.catching_up = false;
+            return None;
+        }
         let (bytes, time) = self.behind(entry);
         // Whoever has just been placed at a keyframe is as far behind as that keyframe is old, and not late.
-        let (bytes, time) = (bytes.saturating_sub(self.placed_behind.0), time - self.placed_behind.1);
-        let percent = u64::from(self.lag.drop_disposable_percent);
+        let placed = if self.catching_up { self.rare.placed_behind } else { (0, TimeDelta::ZERO) };
+        let (bytes, time) = (bytes.saturating_sub(placed.0), time - placed.1);
+        let percent = u64::from(self.rare.lag.drop_disposable_percent);
         self.thinning = percent < 100
-            && (bytes > self.lag.max_bytes / 100 * percent
-                || time.0 > self.lag.max_time.0 / 100 * percent as i64);
-        if bytes > self.lag.max_bytes {
+            && (bytes > self.rare.lag.max_bytes / 100 * percent
+                || time.0 > self.rare.lag.max_time.0 / 100 * percent as i64);
+        if bytes > self.rare.lag.max_bytes {
             Some(SkipReason::LagBytes)
-        } else if time > self.lag.max_time {
+        } else if time > self.rare.lag.max_time {
             Some(SkipReason::LagTime)
         } else {
             None
@@ -457,7 +526,10 @@ impl<T: LogItem> Cursor<T> {
         let (old, new) = (self.log.get(from), self.log.get(to));
         let new_offset = new.as_ref().map_or_else(|| self.log.bytes.load(Ordering::Relaxed), LogRef::offset);
         self.next = Some(to);
-        self.placed_behind = new.as_ref().map_or((0, TimeDelta::ZERO), |new| self.behind(new));
+        self.catching_up = false;
+        if let Some(new) = &new {
+            self.put(new);
+        }
         self.awaiting = TrackMask::ALL;
         self.leading = TrackMask::NONE;
         Some(Skip {
@@ -469,51 +541,65 @@ impl<T: LogItem> Cursor<T> {
     }
 
     fn count_skip(&mut self, now: Instant) -> Result<(), CloseReason> {
-        if self.skips_since.is_none_or(|since| now.saturating_duration_since(since) > self.lag.skip_window) {
-            self.skips_since = Some(now);
-            self.skips = 0;
+        if self
+            .rare
+            .skips_since
+            .is_none_or(|since| now.saturating_duration_since(since) > self.rare.lag.skip_window)
+        {
+            self.rare.skips_since = Some(now);
+            self.rare.skips = 0;
         }
-        self.skips = self.skips.saturating_add(1);
-        if self.lag.max_skips.is_some_and(|max| self.skips > max) {
+        self.rare.skips = self.rare.skips.saturating_add(1);
+        if self.rare.lag.max_skips.is_some_and(|max| self.rare.skips > max) {
             Err(CloseReason::SlowConsumer)
         } else {
             Ok(())
         }
     }
 
-    /// Whether the reader gets the item, given the tracks it chose and the keyframes it has had.
-    fn wants(&mut self, item: &T) -> bool {
+    /// Whether the reader does not get the item, given the tracks it chose and the keyframes it has had.
+    fn leaves_out(&mut self, item: &T) -> bool {
         let (track, flags) = (item.track(), item.flags());
         if !self.tracks.contains(track) {
-            return false;
+            return true;
         }
         if flags.contains(FrameFlags::KEYFRAME) {
-            // Leading pictures of the keyframe that a reader begins with refer to what it has not got.
-            if self.awaiting.contains(track) {
-                self.leading.insert(track)
-            } else {
-                self.leading.remove(track)
-            }
-            self.awaiting.remove(track);
-            return true;
+            return false;
         }
         if self.awaiting.contains(track)
             || (flags.contains(FrameFlags::LEADING) && self.leading.contains(track))
         {
-            return false;
+            return true;
         }
-        if self.thinning && flags.contains(FrameFlags::DISPOSABLE) {
-            self.thinned += 1;
-            return false;
+        let thinned = self.thinning && flags.contains(FrameFlags::DISPOSABLE);
+        self.thinned += u64::from(thinned);
+        thinned
+    }
+
+    /// Notes that the reader gets the item.
+    fn note(&mut self, item: &T) {
+        if !item.flags().contains(FrameFlags::KEYFRAME) {
+            return;
         }
-        true
+        // Leading pictures of the keyframe that a reader begins with refer to what it has not got.
+        let track = item.track();
+        if self.awaiting.contains(track) {
+            self.leading.insert(track);
+        } else {
+            self.leading.remove(track);
+        }
+        self.awaiting.remove(track);
     }
 
     /// When a paced reader may have the item at `dts`, if not yet.
-    fn paced(&mut self, now: Instant, dts: Timestamp) -> Option<Instant> {
+    fn paced(&mut self, now: impl Fn() -> Instant, dts: Timestamp) -> Option<Instant> {
         let StartMode::KeyframePaced { speed_percent } = self.start else { return None };
-        let pace =
-            *self.pace.get_or_insert(Pace { began: now, first: dts, speed_percent: speed_percent.max(1) });
+        let now = now();
+        let pace = *self.rare.pace.get_or_insert(Pace {
+            began: now,
+            first: dts,
+            speed_percent: speed_percent.max(1),
+        });
         let ahead = (dts - pace.first).to_duration().saturating_mul(100) / pace.speed_percent;
         let due = pace.began.checked_add(ahead)?;
         if due > now {

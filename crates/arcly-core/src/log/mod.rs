@@ -34,7 +34,7 @@ use std::task::Context;
 
 pub use batch::Batch;
 pub(crate) use batch::Place;
-pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode, TrackChoice};
+pub use cursor::{Budget, Cursor, LagPolicy, Progress, Read, Skip, SkipReason, StartMode, Step, TrackChoice};
 pub use writer::{Retention, Writer};
 
 use crate::close::CloseReason;

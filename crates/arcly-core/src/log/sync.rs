@@ -1,7 +1,7 @@
 //! The primitives that the ring and the wait set stand on; `tests/loom.rs` puts loom's in their place.
 
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 /// A mutex that cannot be poisoned.
 #[derive(Debug, Default)]
