@@ -31,6 +31,7 @@ pub mod log;
 mod net;
 pub mod probe;
 mod process;
+mod recording;
 pub mod relay;
 pub mod server;
 pub mod stats;

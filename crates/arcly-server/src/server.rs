@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
+use arcly_core::contract::storage::StorageError;
 use arcly_core::egress::{Egress, Tick};
 use arcly_core::{AppSpec, Engine, StreamKey, Takeover};
+use arcly_mux::record::Recordings;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +20,7 @@ use crate::http::Connections;
 use crate::relay::Relays;
 use crate::stats::Stats;
 use crate::tls::Tls;
-use crate::{demo, net};
+use crate::{demo, net, recording};
 
 /// How long sessions have to say good-bye before they are cut off.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -47,6 +49,7 @@ pub struct Server {
     /// Writes to readers.
     egress: Arc<Egress>,
     relays: Relays,
+    recordings: tokio::sync::OnceCell<Arc<Recordings>>,
     listeners: Vec<Listener>,
     started_at: SystemTime,
     ready: AtomicBool,
@@ -107,6 +110,7 @@ impl Server {
             connections: Arc::new(Connections::new(&config.limits)),
             egress: Arc::new(start_egress(&config.egress)),
             listeners,
+            recordings: tokio::sync::OnceCell::new(),
             public: auth.map(|auth| auth.plain),
             started_at: SystemTime::now(),
             ready: AtomicBool::new(false),
@@ -160,6 +164,7 @@ impl Server {
         if with_demo {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
         }
+        self.tasks.spawn(recording::start(Arc::clone(self)));
         for relay in &self.config.relays {
             self.relays
                 .start_configured(&relay.from, &relay.to)
@@ -204,6 +209,14 @@ impl Server {
     #[must_use]
     pub const fn relays(&self) -> &Relays {
         &self.relays
+    }
+
+    /// The recordings, opened by whoever asks first.
+    ///
+    /// # Errors
+    /// Their folder cannot be used; the next call tries again.
+    pub async fn recordings(self: &Arc<Self>) -> Result<&Arc<Recordings>, StorageError> {
+        self.recordings.get_or_try_init(|| recording::open(self)).await
     }
 
     /// The listeners that are bound.

@@ -131,6 +131,17 @@ fn log(event: &EngineEvent) {
             let (seconds, items, bytes) = (seconds(totals), totals.items, totals.bytes);
             tracing::info!(stream = %key, peer = %client, reader, %reason, seconds, items, bytes, "reader left");
         }
+        EngineEvent::RecordingStarted { key, name } => {
+            tracing::info!(stream = %key, file = %name, "recording");
+        }
+        EngineEvent::RecordingFinished { key, name, duration, bytes } => {
+            let seconds = duration.as_secs();
+            tracing::info!(stream = %key, file = %name, seconds, bytes, "recorded");
+        }
+        EngineEvent::RecordingFailed { key, name, reason, why } => {
+            let file = name.as_deref().unwrap_or_default();
+            tracing::warn!(stream = %key, file, %reason, %why, "recording failed");
+        }
         EngineEvent::FramesSkipped { key, reader, skip, .. } => {
             tracing::debug!(stream = %key, reader, items = skip.items, reason = skip.reason.as_str(), "reader skipped");
         }

@@ -37,6 +37,8 @@ pub struct Config {
     pub webrtc: AbsentConfig,
     /// HTTP and HTTPS: media, pages, API, metrics.
     pub http: HttpConfig,
+    /// Recordings.
+    pub record: RecordConfig,
     /// The certificate of every TLS listener.
     pub tls: TlsConfig,
     /// Who may publish, play and call the API.
@@ -62,6 +64,7 @@ impl Default for Config {
             srt: AbsentConfig::default(),
             webrtc: AbsentConfig::default(),
             http: HttpConfig::default(),
+            record: RecordConfig::default(),
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
             egress: EgressConfig::default(),
@@ -105,6 +108,56 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self { listen: Listen::Any(8080), tls_listen: Listen::Any(8443), cors_origins: vec!["*".into()] }
     }
+}
+
+/// `[record]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordConfig {
+    /// Streams that are recorded by themselves, such as `live/*`; others are on demand, over the API.
+    pub streams: Vec<String>,
+    /// The container.
+    pub format: RecordFormat,
+    /// The folder, below `data_dir` unless absolute.
+    pub dir: PathBuf,
+    /// What files are called: `%path`, `%Y %m %d %H %M %S %f` in UTC, `%s`.
+    pub name: String,
+    /// A file ends at the first keyframe from then on.
+    pub segment: Span,
+    /// The same for its size.
+    pub segment_size: Size,
+    /// How much media is written at a time: what a crash can lose.
+    pub part: Span,
+    /// Recordings that ended longer ago are removed; 0 keeps them.
+    pub keep: Span,
+    /// The oldest recordings are removed until all together are no larger; 0 keeps them.
+    pub keep_size: Size,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        Self {
+            streams: Vec::new(),
+            format: RecordFormat::Mp4,
+            dir: "recordings".into(),
+            name: "%path/%Y-%m-%d_%H-%M-%S-%f".into(),
+            segment: Span::secs(3_600),
+            segment_size: Size(4 << 30),
+            part: Span::secs(1),
+            keep: Span::secs(0),
+            keep_size: Size(0),
+        }
+    }
+}
+
+/// `record.format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordFormat {
+    /// Fragmented MP4.
+    Mp4,
+    /// FLV.
+    Flv,
 }
 
 /// A protocol that this build does not have: only `off` is accepted.

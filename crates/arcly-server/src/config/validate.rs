@@ -47,6 +47,8 @@ impl Config {
             let to = Endpoint::parse_remote(&relay.to).map_err(|e| wrong("to", e))?;
             Endpoint::check_pair(&from, &to).map_err(|e| wrong("to", e))?;
         }
+        self.record.options()?;
+        self.record.rules()?;
         self.auth.validate()
     }
 }

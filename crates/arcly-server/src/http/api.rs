@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::{openapi, readers, relays, streams};
+use super::{openapi, readers, recordings, relays, streams};
 use crate::server::Server;
 
 /// Bytes of a request's body.
@@ -26,6 +26,8 @@ pub(crate) fn router() -> Router<Arc<Server>> {
         .route("/v1/streams/{*path}", get(streams::one).delete(streams::disconnect))
         .route("/v1/readers", get(readers::list))
         .route("/v1/readers/{id}", get(readers::one).delete(readers::disconnect))
+        .route("/v1/recordings", get(recordings::list).post(recordings::begin))
+        .route("/v1/recordings/{*path}", delete(recordings::end))
         .route("/v1/relays", get(relays::list).post(relays::start))
         .route("/v1/relays/{id}", delete(relays::stop).get(relays::one))
         .route("/v1/openapi.json", get(openapi::document))

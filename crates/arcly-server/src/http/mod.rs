@@ -21,6 +21,7 @@ mod pages;
 mod play;
 mod problem;
 mod readers;
+mod recordings;
 mod relays;
 mod routes;
 mod streams;

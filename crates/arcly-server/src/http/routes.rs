@@ -11,7 +11,7 @@ use axum::routing::{any, get};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::problem::Problem;
-use super::{access, api, assets, media, metrics, pages};
+use super::{access, api, assets, media, metrics, pages, recordings};
 use crate::server::Server;
 
 /// What a path that is no page is asked for: its ending, and the protocol that it would be.
@@ -66,6 +66,9 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
             Ok(key) => media::answer(&server, key, request).await,
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
+    }
+    if let Some((key, file)) = recordings::of_path(&path) {
+        return recordings::answer(&server, key, file, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return not_allowed().into_response();

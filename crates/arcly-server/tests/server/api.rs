@@ -115,6 +115,9 @@ fn pages_of_other_origins_get_nothing_from_the_api() {
     assert_eq!(exchange(http, rebound.as_bytes()).status, 403);
     let preflight = get(
         http,
+        "/api/v1/recordings",
+        "/api/v1/recordings/{path}",
+        "/{path}/recordings",
         "/api/v1/relays",
         "OPTIONS",
         "Origin: https://evil.example\r\nAccess-Control-Request-Method: POST\r\n",

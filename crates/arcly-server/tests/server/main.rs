@@ -6,5 +6,6 @@ mod cli;
 mod client;
 mod drain;
 mod http_flv;
+mod recordings;
 mod relay;
 mod tls;

@@ -1,0 +1,370 @@
+//! What was recorded: `/api/v1/recordings` for operators, `/{path}/recordings` for those who may play the stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use arcly_core::contract::auth::Action;
+use arcly_core::contract::storage::StorageError;
+use arcly_core::wall::Rfc3339;
+use arcly_core::{ClientInfo, StreamKey};
+use arcly_mux::record::{Clip, Index, Recording, Recordings};
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{OriginalUri, Query, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::access::credentials;
+use super::api::{done, time};
+use super::guard::Connection;
+use super::problem::Problem;
+use crate::config::Span;
+use crate::server::Server;
+
+/// What comes before a stream's name.
+const PREFIX: &str = "/api/v1/recordings/";
+/// The last segment of the list of a stream's recordings.
+const LIST: &str = "/recordings";
+/// Recordings of one answer, unless fewer are asked for.
+const MAX_ITEMS: usize = 1_000;
+/// Bytes that are read from disk at a time.
+const PIECE: u64 = 256 << 10;
+/// The longest clip.
+const MAX_CLIP: Duration = Duration::from_secs(24 * 3_600);
+
+type Params = HashMap<String, String>;
+
+/// `GET /api/v1/recordings?path=&from=&limit=`
+pub(super) async fn list(State(server): State<Arc<Server>>, Query(params): Query<Params>) -> Response {
+    let recordings = match server.recordings().await {
+        Ok(recordings) => recordings,
+        Err(error) => return refused(&error).into_response(),
+    };
+    let keys = match params.get("path").map(|path| StreamKey::parse(path)) {
+        None => recordings.index().streams(),
+        Some(Ok(key)) => vec![key],
+        Some(Err(error)) => {
+            return Problem::new(StatusCode::BAD_REQUEST, format!("path: {error}")).into_response();
+        }
+    };
+    match items(recordings.index(), &keys, &params) {
+        Ok(items) => {
+            let active = recordings.active();
+            let active: Vec<_> = active.iter().map(StreamKey::as_str).collect();
+            Json(json!({ "items": items, "recording": active })).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn items(index: &Index, keys: &[StreamKey], params: &Params) -> Result<Vec<Value>, Problem> {
+    let wrong = |what: String| Problem::new(StatusCode::BAD_REQUEST, what);
+    let from = match params.get("from").map(|from| from.parse::<Rfc3339>()) {
+        None => UNIX_EPOCH,
+        Some(Ok(Rfc3339(from))) => from,
+        Some(Err(error)) => return Err(wrong(format!("from: {error}"))),
+    };
+    let limit = match params.get("limit").map(|limit| limit.parse::<usize>()) {
+        None => MAX_ITEMS,
+        Some(Ok(limit)) => limit.min(MAX_ITEMS),
+        Some(Err(_)) => return Err(wrong("limit: not a number".into())),
+    };
+    let found = keys.iter().flat_map(|key| index.of_stream(key, from, limit));
+    Ok(found.take(limit).map(|recording| describe(&recording)).collect())
+}
+
+fn describe(recording: &Recording) -> Value {
+    json!({
+        "path": recording.key.as_str(),
+        "name": recording.name.as_str(),
+        "url": format!("/{}{LIST}/{}", recording.key, file_name(recording)),
+        "start": time(recording.start),
+        "end": time(recording.end()),
+        "duration_seconds": recording.duration.as_secs_f64(),
+        "bytes": recording.bytes,
+        "format": recording.format.extension(),
+        "continues": recording.continues,
+    })
+}
+
+/// Microseconds since 1970, which nothing else of a stream begins at.
+fn file_name(recording: &Recording) -> String {
+    let start = recording.start.duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{}", start.as_micros(), recording.format.extension())
+}
+
+/// What begins a recording or a clip.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    path: String,
+    /// Of a clip: how much from before.
+    pre_roll: Option<Span>,
+    /// Of a clip: how much from now on.
+    duration: Option<Span>,
+}
+
+/// `POST /api/v1/recordings`: records a stream until told otherwise, or a clip.
+pub(super) async fn begin(
+    State(server): State<Arc<Server>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
+    };
+    let wanted: Wanted = match serde_json::from_slice(&body) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            let detail = format!(
+                "the body must be {{\"path\": stream, and for a clip \"pre_roll\", \"duration\"}}: {error}"
+            );
+            return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
+        }
+    };
+    let key = match StreamKey::parse(&wanted.path) {
+        Ok(key) => key,
+        Err(error) => return Problem::new(StatusCode::BAD_REQUEST, format!("path: {error}")).into_response(),
+    };
+    if server.engine().stream(&key).is_none() {
+        return Problem::no_stream(&key).into_response();
+    }
+    match server.recordings().await {
+        Ok(recordings) => begin_one(&server, recordings, key, &wanted),
+        Err(error) => refused(&error).into_response(),
+    }
+}
+
+fn begin_one(server: &Server, recordings: &Arc<Recordings>, key: StreamKey, wanted: &Wanted) -> Response {
+    let Some(duration) = wanted.duration else {
+        if wanted.pre_roll.is_some() {
+            return Problem::new(StatusCode::BAD_REQUEST, "pre_roll: a clip needs a duration too")
+                .into_response();
+        }
+        return match recordings.begin(&key) {
+            true => (StatusCode::CREATED, Json(json!({ "path": key.as_str() }))).into_response(),
+            false => Problem::new(StatusCode::CONFLICT, format!("`{key}` is being recorded already"))
+                .into_response(),
+        };
+    };
+    let pre_roll = wanted.pre_roll.map_or(Duration::ZERO, |span| span.0);
+    if duration.0 > MAX_CLIP {
+        return Problem::new(StatusCode::BAD_REQUEST, "duration: at most 24 hours").into_response();
+    }
+    let (recordings, clip, of) =
+        (Arc::clone(recordings), Clip { pre_roll, duration: duration.0 }, key.clone());
+    server.tasks().spawn(async move {
+        if let Err(error) = recordings.clip(of.clone(), clip).await {
+            tracing::warn!(stream = %of, %error, "no clip was recorded");
+        }
+    });
+    (StatusCode::ACCEPTED, Json(json!({ "path": key.as_str() }))).into_response()
+}
+
+/// `DELETE /api/v1/recordings/{path}`: ends the recording of a stream; `…/{path}?file=` removes one that is finished.
+pub(super) async fn end(
+    State(server): State<Arc<Server>>,
+    OriginalUri(uri): OriginalUri,
+    Query(params): Query<Params>,
+) -> Response {
+    let path = uri.path().strip_prefix(PREFIX).unwrap_or_default();
+    let key = match StreamKey::parse(path) {
+        Ok(key) => key,
+        Err(error) => {
+            return Problem::new(StatusCode::NOT_FOUND, format!("not the name of a stream: {error}"))
+                .into_response();
+        }
+    };
+    let recordings = match server.recordings().await {
+        Ok(recordings) => recordings,
+        Err(error) => return refused(&error).into_response(),
+    };
+    let Some(file) = params.get("file") else {
+        if recordings.end(&key) {
+            return done();
+        }
+        return Problem::new(StatusCode::NOT_FOUND, format!("`{key}` is not being recorded")).into_response();
+    };
+    match find(recordings.index(), &key, file) {
+        None => no_recording(&key).into_response(),
+        Some(recording) => match recordings.index().delete(&recording).await {
+            Ok(()) => done(),
+            Err(error) => refused(&error).into_response(),
+        },
+    }
+}
+
+/// `/{path}/recordings`, and the files below: what of a path is the stream, and which file is asked for.
+pub(super) fn of_path(path: &str) -> Option<(StreamKey, Option<&str>)> {
+    let (stream, file) = match path.strip_suffix(LIST) {
+        Some(stream) => (stream, None),
+        None => {
+            let (folder, file) = path.rsplit_once('/')?;
+            (folder.strip_suffix(LIST)?, Some(file))
+        }
+    };
+    // The page of a stream that is called `recordings`.
+    if !stream.contains('/') {
+        return None;
+    }
+    Some((StreamKey::parse(stream).ok()?, file))
+}
+
+/// Answers a request for a stream's recordings, for those who may play it.
+pub(super) async fn answer(
+    server: &Arc<Server>,
+    key: StreamKey,
+    file: Option<&str>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    let Some(connection) = parts.extensions.get::<Arc<Connection>>() else {
+        return super::routes::internal_error();
+    };
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "recordings are read with GET").into_response();
+    }
+    let mut shown = credentials(connection, &parts);
+    shown.protocol = "http";
+    let client = ClientInfo::new("http", connection.peer);
+    if let Err(error) = server.engine().authenticate(Action::Play, &key, &client, Some(shown)).await {
+        return Problem::refused(&error).into_response();
+    }
+    let recordings = match server.recordings().await {
+        Ok(recordings) => recordings,
+        Err(error) => return refused(&error).into_response(),
+    };
+    let Some(file) = file else {
+        let Query(params) = Query::try_from_uri(&parts.uri).unwrap_or_default();
+        return match items(recordings.index(), &[key], &params) {
+            Ok(items) => Json(json!({ "items": items })).into_response(),
+            Err(problem) => problem.into_response(),
+        };
+    };
+    match find(recordings.index(), &key, file) {
+        Some(recording) => send(Arc::clone(recordings), recording, &parts.method, &parts.headers),
+        None => no_recording(&key).into_response(),
+    }
+}
+
+fn find(index: &Index, key: &StreamKey, file: &str) -> Option<Recording> {
+    let micros: u64 = file.split_once('.')?.0.parse().ok()?;
+    let from = UNIX_EPOCH.checked_add(Duration::from_micros(micros))?;
+    let near = index.of_stream(key, from, 2);
+    near.into_iter().find(|recording| file_name(recording) == file)
+}
+
+/// A file, or the part of it that is asked for (RFC 9110 section 14).
+fn send(recordings: Arc<Recordings>, recording: Recording, method: &Method, headers: &HeaderMap) -> Response {
+    let size = recording.bytes;
+    let range =
+        match headers.get(header::RANGE).map(|range| range.to_str().map(|range| single_range(range, size))) {
+            Some(Ok(Some(Ok(range)))) => Some(range),
+            Some(Ok(Some(Err(())))) => {
+                let problem =
+                    Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, format!("the file has {size} bytes"));
+                return ([(header::CONTENT_RANGE, format!("bytes */{size}"))], problem.into_response())
+                    .into_response();
+            }
+            // None, several or another unit: all of it, as a server may.
+            _ => None,
+        };
+    let (from, to) = range.unwrap_or((0, size));
+    let media_type = recording.format.media_type();
+    let body = if *method == Method::HEAD { Body::empty() } else { body(recordings, recording, from, to) };
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_LENGTH, (to - from).into());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, max-age=3600"));
+    if range.is_some() {
+        if let Ok(value) = HeaderValue::try_from(format!("bytes {from}-{}/{size}", to - 1)) {
+            headers.insert(header::CONTENT_RANGE, value);
+        }
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    response
+}
+
+/// `bytes=a-b`, `bytes=a-`, `bytes=-n` as a half-open range; an error when nothing of it is there, `None` when it is
+/// something else.
+fn single_range(text: &str, size: u64) -> Option<Result<(u64, u64), ()>> {
+    let (first, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let range = match (first.is_empty(), last.is_empty()) {
+        (true, true) => return None,
+        (true, false) => (size.saturating_sub(last.parse().ok()?), size),
+        (false, true) => (first.parse().ok()?, size),
+        (false, false) => (first.parse().ok()?, last.parse::<u64>().ok()?.saturating_add(1).min(size)),
+    };
+    Some(if range.0 < range.1 && range.1 <= size { Ok(range) } else { Err(()) })
+}
+
+/// Reads as it is taken: one piece in memory at a time.
+fn body(recordings: Arc<Recordings>, recording: Recording, from: u64, to: u64) -> Body {
+    Body::from_stream(stream::try_unfold(
+        (recordings, recording, from),
+        move |(recordings, recording, at)| async move {
+            if at >= to {
+                return Ok::<_, StorageError>(None);
+            }
+            let end = at.saturating_add(PIECE).min(to);
+            let bytes = recordings.index().storage().read(&recording.name, at..end).await?;
+            if bytes.is_empty() {
+                return Err(StorageError::NotFound(recording.name));
+            }
+            let next = at.saturating_add(bytes.len() as u64);
+            Ok(Some((bytes, (recordings, recording, next))))
+        },
+    ))
+}
+
+fn no_recording(key: &StreamKey) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no such recording of `{key}`; see /{key}{LIST}"))
+}
+
+fn refused(error: &StorageError) -> Problem {
+    Problem::because(error.reason(), format!("recordings: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        for (text, expect) in [
+            ("bytes=0-99", Some(Ok((0, 100)))),
+            ("bytes=10-", Some(Ok((10, 1_000)))),
+            ("bytes=-10", Some(Ok((990, 1_000)))),
+            ("bytes=-5000", Some(Ok((0, 1_000)))),
+            ("bytes=900-5000", Some(Ok((900, 1_000)))),
+            ("bytes=1000-", Some(Err(()))),
+            ("bytes=5-4", Some(Err(()))),
+            ("bytes=0-18446744073709551615", Some(Ok((0, 1_000)))),
+            ("bytes=0-18446744073709551616", None),
+            ("bytes=-", None),
+            ("bytes=0-1,5-6", None),
+            ("lines=0-1", None),
+        ] {
+            assert_eq!(single_range(text, 1_000), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        let of = |path: &'static str| of_path(path).map(|(key, file)| (key.to_string(), file));
+        assert_eq!(of("live/cam/recordings"), Some(("live/cam".into(), None)));
+        assert_eq!(of("live/cam/recordings/1.mp4"), Some(("live/cam".into(), Some("1.mp4"))));
+        for path in
+            ["live/recordings", "live/recordings/x", "live/cam", "recordings", "live/../recordings", ""]
+        {
+            assert_eq!(of(path), None, "{path}");
+        }
+    }
+}
