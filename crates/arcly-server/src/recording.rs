@@ -20,6 +20,7 @@ impl RecordConfig {
         let mut options = RecordOptions::default();
         options.format = match self.format {
             RecordFormat::Mp4 => Format::Mp4,
+            RecordFormat::Ts => Format::Ts,
             RecordFormat::Flv => Format::Flv,
         };
         options.name = self.name.parse::<NameTemplate>().map_err(wrong)?;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use arcly_core::StreamKey;
 use arcly_core::contract::observe::{EngineEvent, Observer};
 use arcly_core::contract::storage::{StorageError, StorageName, StorageWriter};
+use arcly_core::{CloseReason, StreamKey};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::segmenter::{Beginning, Step};
 use super::{Index, RecordOptions, Recording};
+use crate::fmp4::Patch;
 
 /// A step, and the room it takes in the queue until it is done.
 pub(super) type Queued = (Step, Option<OwnedSemaphorePermit>);
@@ -75,10 +76,23 @@ impl Disk {
                     }
                 }
             }
-            (Step::End { duration }, Some(mut file)) => {
+            (Step::End { duration, patch }, Some(mut file)) => {
                 file.recording.duration = duration;
+                if let Some(Patch { offset, bytes }) = patch {
+                    // Where nothing can be replaced, the file stays a fragmented one.
+                    let _ = file.writer.overwrite(offset, bytes).await;
+                }
                 self.complete(file).await;
                 None
+            }
+            (Step::Refused(error), file) => {
+                self.tell(EngineEvent::RecordingFailed {
+                    key: self.key.clone(),
+                    name: None,
+                    reason: CloseReason::Unsupported,
+                    why: error.to_string().into(),
+                });
+                file
             }
             // Of a file that was lost to an error.
             (Step::Append { .. } | Step::End { .. }, None) => None,

@@ -4,26 +4,30 @@ use arcly_codec::flv::{self, MuxerOptions, put_file_header, put_tag};
 use arcly_core::{MediaFrame, TimeDelta, Timestamp, TrackKind, TrackSet};
 use bytes::{Bytes, BytesMut};
 
-use crate::fmp4;
+use crate::fmp4::{self, FileOptions, FileWriter, MuxError, Patch};
+use crate::ts;
 
 /// The container of a recording.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Fragmented MP4: a fragment for each part.
+    /// MP4: fragmented while it is written, a fragment for each part; plain when it is finished.
     #[default]
     Mp4,
+    /// An MPEG transport stream.
+    Ts,
     /// FLV.
     Flv,
 }
 
 impl Format {
-    const ALL: [Self; 2] = [Self::Mp4, Self::Flv];
+    const ALL: [Self; 3] = [Self::Mp4, Self::Ts, Self::Flv];
 
     /// What its files' names end in, without the dot.
     #[must_use]
     pub const fn extension(self) -> &'static str {
         match self {
             Self::Mp4 => "mp4",
+            Self::Ts => "ts",
             Self::Flv => "flv",
         }
     }
@@ -39,75 +43,56 @@ impl Format {
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Mp4 => fmp4::MEDIA_TYPE,
+            Self::Ts => ts::MEDIA_TYPE,
             Self::Flv => crate::flv::MEDIA_TYPE,
         }
     }
 
-    /// A muxer for one file whose time 0 is `origin`.
-    pub(super) fn muxer(self, tracks: &TrackSet, origin: Timestamp) -> Box<dyn FileMuxer> {
-        match self {
-            Self::Mp4 => Box::new(Mp4::new(tracks, origin)),
+    /// A muxer for one file whose time 0 is `origin`, with parts of that length.
+    ///
+    /// # Errors
+    /// No track can be carried, or one's parameters are not known yet.
+    pub(super) fn muxer(
+        self,
+        tracks: &TrackSet,
+        origin: Timestamp,
+        part: TimeDelta,
+    ) -> Result<Box<dyn FileMuxer>, MuxError> {
+        Ok(match self {
+            Self::Mp4 => Box::new(Mp4(Some(FileWriter::new(tracks, FileOptions { part })?))),
             Self::Flv => Box::new(Flv::new(tracks, origin)),
-        }
+            Self::Ts => Box::new(Ts(ts::SegmentMuxer::new(tracks))),
+        })
     }
 }
 
 /// Makes one file, front to back.
 pub(super) trait FileMuxer: Send {
-    /// The file's first bytes.
-    fn header(&mut self) -> Vec<Bytes>;
-    /// What `frames`, in log order, come to; `next` is the frame behind them, when there is one.
-    fn part(&mut self, frames: &[MediaFrame], next: Option<&MediaFrame>) -> Vec<Bytes>;
-    /// The file's last bytes.
-    fn trailer(&mut self) -> Vec<Bytes>;
+    /// What has to be appended for a frame; some wait for those behind them.
+    fn push(&mut self, frame: &MediaFrame, out: &mut Vec<Bytes>);
+    /// What has to be appended in the end, and then replaced.
+    fn finish(&mut self, out: &mut Vec<Bytes>) -> Option<Patch>;
+    /// True when what comes of `push` is a part, and need not wait for more.
+    fn makes_parts(&self) -> bool;
 }
 
-/// A fragment for each part, all tracks in it.
-struct Mp4 {
-    fragmenter: fmp4::Fragmenter,
-    tracks: Vec<fmp4::Mp4Track>,
-}
-
-impl Mp4 {
-    /// Tracks that MP4 cannot carry are left out.
-    fn new(tracks: &TrackSet, origin: Timestamp) -> Self {
-        let described =
-            tracks.iter().zip(1..).filter_map(|(track, number)| fmp4::Mp4Track::new(track, number).ok());
-        let tracks: Vec<_> = described.collect();
-        Self { fragmenter: fmp4::Fragmenter::new(tracks.clone(), origin), tracks }
-    }
-}
+/// A fragment for each part while it is written, a plain file when it is finished.
+struct Mp4(Option<FileWriter>);
 
 impl FileMuxer for Mp4 {
-    fn header(&mut self) -> Vec<Bytes> {
-        let options = fmp4::InitOptions { start: Some(TimeDelta::ZERO), ..fmp4::InitOptions::default() };
-        vec![fmp4::init_segment(&self.tracks, options)]
+    fn push(&mut self, frame: &MediaFrame, out: &mut Vec<Bytes>) {
+        if let Some(writer) = &mut self.0 {
+            // The bounds of the engine are below those of a fragment.
+            let _ = writer.push(frame, out);
+        }
     }
 
-    fn part(&mut self, frames: &[MediaFrame], next: Option<&MediaFrame>) -> Vec<Bytes> {
-        let lanes: Vec<Vec<&MediaFrame>> = self
-            .tracks
-            .iter()
-            .map(|track| frames.iter().filter(|frame| frame.track == track.id()).collect())
-            .collect();
-        let with_frames = self.tracks.iter().zip(&lanes).filter(|(_, lane)| !lane.is_empty());
-        let runs: Vec<_> = with_frames
-            .map(|(track, lane)| {
-                let follows = next.filter(|next| next.track == track.id()).map(|next| next.dts);
-                fmp4::Run {
-                    frames: lane.as_slice(),
-                    end: follows.unwrap_or_else(|| track.expected_end(lane)),
-                }
-            })
-            .collect();
-        // Parts are bounded far below what a fragment holds, and never empty of all tracks but those left out.
-        self.fragmenter
-            .fragment(&runs, &fmp4::Prefix::default())
-            .map_or_else(|_| Vec::new(), fmp4::Fragment::into_chunks)
+    fn finish(&mut self, out: &mut Vec<Bytes>) -> Option<Patch> {
+        self.0.take()?.finish(out).ok()?
     }
 
-    fn trailer(&mut self) -> Vec<Bytes> {
-        Vec::new()
+    fn makes_parts(&self) -> bool {
+        true
     }
 }
 
@@ -115,7 +100,7 @@ impl FileMuxer for Mp4 {
 struct Flv {
     muxer: flv::Muxer,
     origin: Timestamp,
-    header: Bytes,
+    header: Option<Bytes>,
 }
 
 impl Flv {
@@ -125,32 +110,47 @@ impl Flv {
         let has = |kind| tracks.first(kind).is_some();
         put_file_header(&mut header, has(TrackKind::Audio), has(TrackKind::Video));
         muxer.tracks(tracks, Timestamp::ZERO).iter().for_each(|tag| put_tag(&mut header, tag));
-        Self { muxer, origin, header: header.freeze() }
+        Self { muxer, origin, header: Some(header.freeze()) }
     }
+}
 
-    fn tag(&self, frame: &MediaFrame) -> Option<Bytes> {
+impl FileMuxer for Flv {
+    fn push(&mut self, frame: &MediaFrame, out: &mut Vec<Bytes>) {
+        out.extend(self.header.take());
         let moved = MediaFrame {
             dts: Timestamp::ZERO + (frame.dts - self.origin),
             pts: Timestamp::ZERO + (frame.pts - self.origin),
             ..frame.clone()
         };
-        let tag = self.muxer.frame(&moved)?;
-        let mut out = BytesMut::with_capacity(tag.len().saturating_add(16));
-        put_tag(&mut out, &tag);
-        Some(out.freeze())
+        let Some(tag) = self.muxer.frame(&moved) else { return };
+        let mut bytes = BytesMut::with_capacity(tag.len().saturating_add(16));
+        put_tag(&mut bytes, &tag);
+        out.push(bytes.freeze());
+    }
+
+    fn finish(&mut self, _: &mut Vec<Bytes>) -> Option<Patch> {
+        None
+    }
+
+    fn makes_parts(&self) -> bool {
+        false
     }
 }
 
-impl FileMuxer for Flv {
-    fn header(&mut self) -> Vec<Bytes> {
-        vec![self.header.clone()]
+/// The stream's own times, as a transport stream has them.
+struct Ts(ts::SegmentMuxer);
+
+impl FileMuxer for Ts {
+    fn push(&mut self, frame: &MediaFrame, out: &mut Vec<Bytes>) {
+        self.0.push(frame);
+        out.push(self.0.take());
     }
 
-    fn part(&mut self, frames: &[MediaFrame], _: Option<&MediaFrame>) -> Vec<Bytes> {
-        frames.iter().filter_map(|frame| self.tag(frame)).collect()
+    fn finish(&mut self, _: &mut Vec<Bytes>) -> Option<Patch> {
+        None
     }
 
-    fn trailer(&mut self) -> Vec<Bytes> {
-        Vec::new()
+    fn makes_parts(&self) -> bool {
+        false
     }
 }

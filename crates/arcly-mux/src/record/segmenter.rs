@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::RecordOptions;
 use super::format::FileMuxer;
+use crate::fmp4::{MuxError, Patch};
 use crate::live::dates::Dates;
 
 /// Bytes after which a part ends early: what a file can lose, and what waits for the disk at a time.
@@ -31,7 +32,11 @@ pub(super) enum Step {
     End {
         /// From its first frame to the end of its last.
         duration: Duration,
+        /// What has to be replaced in it then.
+        patch: Option<Patch>,
     },
+    /// The tracks cannot be recorded in this format, for that reason.
+    Refused(MuxError),
 }
 
 impl Step {
@@ -39,7 +44,7 @@ impl Step {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Append { bytes, .. } => bytes.iter().map(Bytes::len).fold(0, usize::saturating_add),
-            Self::Begin(_) | Self::End { .. } => 0,
+            Self::Begin(_) | Self::End { .. } | Self::Refused(_) => 0,
         }
     }
 }
@@ -60,9 +65,9 @@ pub(super) struct Segmenter {
     /// The first video track.
     leader: Option<TrackId>,
     file: Option<File>,
-    part: Vec<MediaFrame>,
-    part_bytes: usize,
     dates: Dates,
+    /// That these tracks cannot be recorded was said.
+    refused: bool,
     /// Where the last file ended, when nothing was missed since.
     end: Option<Timestamp>,
 }
@@ -73,6 +78,10 @@ struct File {
     /// The end of the newest frame.
     end: Timestamp,
     bytes: u64,
+    /// What waits for its part to be complete, and since when.
+    part: Vec<Bytes>,
+    part_bytes: usize,
+    part_start: Timestamp,
 }
 
 impl Segmenter {
@@ -82,9 +91,8 @@ impl Segmenter {
             tracks: None,
             leader: None,
             file: None,
-            part: Vec::new(),
-            part_bytes: 0,
             dates: Dates::default(),
+            refused: false,
             end: None,
         }
     }
@@ -94,6 +102,7 @@ impl Segmenter {
         let changed = self.tracks.as_ref().is_none_or(|known| **known != *tracks);
         if changed {
             self.finish(out);
+            self.refused = false;
             self.leader = tracks.first(TrackKind::Video).map(|track| track.id);
             self.tracks = Some(tracks);
         }
@@ -108,8 +117,6 @@ impl Segmenter {
     pub(super) fn abandon(&mut self) {
         self.file = None;
         self.end = None;
-        self.part.clear();
-        self.part_bytes = 0;
     }
 
     /// A frame that will be given to [`frame`](Self::frame) came at `now`: all that came together say when the first was made.
@@ -122,90 +129,96 @@ impl Segmenter {
 
     /// The next frame. `join` tells that a file may begin with it.
     pub(super) fn frame(&mut self, frame: &MediaFrame, join: bool, out: &mut Vec<Step>) {
-        if self.file.is_none() && !join {
-            return;
-        }
         if join && self.file.as_ref().is_some_and(|file| self.is_full(file, frame.dts)) {
-            self.flush(Some(frame), out);
-            self.end_file(frame.dts, out);
+            self.end_file(Some(frame.dts), out);
         }
-        if self.file.is_none() && !self.begin(frame, out) {
-            return;
+        if self.file.is_none() && join {
+            self.begin(frame, out);
         }
-        if self.part_is_full(frame) {
-            self.flush(Some(frame), out);
+        let Some(file) = &mut self.file else { return };
+        if file.part_is_full(frame, self.leader, TimeDelta::from_duration(self.options.part_duration)) {
+            file.flush(out);
         }
-        self.take(frame);
+        file.push(frame);
+        if file.muxer.makes_parts() {
+            file.flush(out);
+        }
     }
 
     /// There will be nothing more.
     pub(super) fn finish(&mut self, out: &mut Vec<Step>) {
-        self.flush(None, out);
-        if let Some(file) = &self.file {
-            let end = file.end;
-            self.end_file(end, out);
-        }
+        self.end_file(None, out);
     }
 
     fn is_full(&self, file: &File, at: Timestamp) -> bool {
-        let size = file.bytes.saturating_add(self.part_bytes as u64);
+        let size = file.bytes.saturating_add(file.part_bytes as u64);
         at - file.start >= TimeDelta::from_duration(self.options.segment_duration)
             || size >= self.options.segment_bytes
     }
 
-    fn part_is_full(&self, next: &MediaFrame) -> bool {
-        let Some(first) = self.part.first() else { return false };
-        let (length, wanted) = (next.dts - first.dts, TimeDelta::from_duration(self.options.part_duration));
-        // Where the next picture is known, so is how long the last one lasts. A track that has gone holds up nothing.
-        let leads = self.leader.is_none_or(|leader| leader == next.track) || length >= wanted + wanted;
+    fn begin(&mut self, frame: &MediaFrame, out: &mut Vec<Step>) {
+        // The log says what the tracks are before the first frame.
+        let Some(tracks) = &self.tracks else { return };
+        let part = TimeDelta::from_duration(self.options.part_duration);
+        let muxer = match self.options.format.muxer(tracks, frame.dts, part) {
+            Ok(muxer) => muxer,
+            Err(error) => {
+                if !core::mem::replace(&mut self.refused, true) {
+                    out.push(Step::Refused(error));
+                }
+                return;
+            }
+        };
+        let continues = self.end.is_some_and(|end| (frame.dts - end).abs() <= CONTIGUOUS);
+        let start = self.dates.settle(frame.dts);
+        out.push(Step::Begin(Beginning { start, continues }));
+        let at = frame.dts;
+        let (part, part_bytes) = (Vec::new(), 0);
+        self.file = Some(File { muxer, start: at, end: at, bytes: 0, part, part_bytes, part_start: at });
+    }
+
+    /// Ends the file; at `next`, when the frame behind it is known.
+    fn end_file(&mut self, next: Option<Timestamp>, out: &mut Vec<Step>) {
+        let Some(mut file) = self.file.take() else { return };
+        let end = next.unwrap_or(file.end);
+        let patch = file.muxer.finish(&mut file.part);
+        file.end = end;
+        file.flush(out);
+        out.push(Step::End { duration: file.duration(), patch });
+        self.end = Some(end);
+    }
+}
+
+impl File {
+    fn duration(&self) -> Duration {
+        (self.end - self.start).to_duration()
+    }
+
+    fn part_is_full(&self, next: &MediaFrame, leader: Option<TrackId>, wanted: TimeDelta) -> bool {
+        let length = next.dts - self.part_start;
+        // A part begins with a picture. A track that has gone holds up nothing.
+        let leads = leader.is_none_or(|leader| leader == next.track) || length >= wanted + wanted;
         (length >= wanted && leads) || self.part_bytes.saturating_add(next.payload.len()) > MAX_PART_BYTES
     }
 
-    /// Begins a file; false when the tracks are not known, which the log says before the first frame.
-    fn begin(&mut self, frame: &MediaFrame, out: &mut Vec<Step>) -> bool {
-        let Some(tracks) = &self.tracks else { return false };
-        let continues = self.end.is_some_and(|end| (frame.dts - end).abs() <= CONTIGUOUS);
-        let start = self.dates.settle(frame.dts);
-        let mut muxer = self.options.format.muxer(tracks, frame.dts);
-        let header = muxer.header();
-        out.push(Step::Begin(Beginning { start, continues }));
-        let bytes = size_of_all(&header);
-        out.push(Step::Append { bytes: header, duration: Duration::ZERO });
-        self.file = Some(File { muxer, start: frame.dts, end: frame.dts, bytes });
-        true
-    }
-
-    fn take(&mut self, frame: &MediaFrame) {
-        self.part_bytes = self.part_bytes.saturating_add(frame.payload.len());
-        self.part.push(frame.clone());
-        if let Some(file) = &mut self.file {
-            file.end = file.end.max(frame.dts + frame.duration.max(TimeDelta::ZERO));
+    fn push(&mut self, frame: &MediaFrame) {
+        if self.part.is_empty() {
+            self.part_start = frame.dts;
         }
+        let before = self.part.len();
+        self.muxer.push(frame, &mut self.part);
+        let new = self.part.get(before..).unwrap_or_default();
+        self.part_bytes = new.iter().map(Bytes::len).fold(self.part_bytes, usize::saturating_add);
+        self.end = self.end.max(frame.dts + frame.duration.max(TimeDelta::ZERO));
     }
 
-    fn flush(&mut self, next: Option<&MediaFrame>, out: &mut Vec<Step>) {
-        let Some(file) = &mut self.file else { return };
+    fn flush(&mut self, out: &mut Vec<Step>) {
         if self.part.is_empty() {
             return;
         }
-        let bytes = file.muxer.part(&self.part, next);
-        file.bytes = file.bytes.saturating_add(size_of_all(&bytes));
-        self.part.clear();
+        self.bytes = self.bytes.saturating_add(size_of_all(&self.part));
         self.part_bytes = 0;
-        if !bytes.is_empty() {
-            out.push(Step::Append { bytes, duration: (file.end - file.start).to_duration() });
-        }
-    }
-
-    fn end_file(&mut self, end: Timestamp, out: &mut Vec<Step>) {
-        let Some(mut file) = self.file.take() else { return };
-        let duration = (end - file.start).to_duration();
-        let trailer = file.muxer.trailer();
-        if !trailer.is_empty() {
-            out.push(Step::Append { bytes: trailer, duration });
-        }
-        out.push(Step::End { duration });
-        self.end = Some(end);
+        out.push(Step::Append { bytes: core::mem::take(&mut self.part), duration: self.duration() });
     }
 }
 

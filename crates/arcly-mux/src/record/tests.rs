@@ -76,6 +76,9 @@ impl StorageWriter for Writer {
         self.0.appended.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.2.append(bytes).await
     }
+    async fn overwrite(&mut self, offset: u64, bytes: Bytes) -> Result<(), StorageError> {
+        self.2.overwrite(offset, bytes).await
+    }
     fn written(&self) -> u64 {
         self.2.written()
     }

@@ -154,8 +154,10 @@ impl Default for RecordConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordFormat {
-    /// Fragmented MP4.
+    /// MP4, fragmented while it is written and plain when it is finished.
     Mp4,
+    /// An MPEG transport stream.
+    Ts,
     /// FLV.
     Flv,
 }

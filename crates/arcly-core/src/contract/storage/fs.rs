@@ -334,6 +334,24 @@ impl StorageWriter for FsWriter {
         self.written
     }
 
+    async fn overwrite(&mut self, offset: u64, bytes: Bytes) -> Result<(), StorageError> {
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.written) {
+            return Err(StorageError::Io(ErrorKind::InvalidInput.into()));
+        }
+        let (mut file, end) = (self.take_file()?, self.written);
+        let (file, result) = blocking(move || {
+            let result = file
+                .sync_data()
+                .and_then(|()| file.seek(SeekFrom::Start(offset)))
+                .and_then(|_| file.write_all(&bytes));
+            let back = file.seek(SeekFrom::Start(end));
+            Ok((back.is_ok().then_some(file), result))
+        })
+        .await?;
+        self.file = file;
+        result.map_err(|error| failed(error, &self.name))
+    }
+
     async fn finish(mut self: Box<Self>) -> Result<u64, StorageError> {
         let file = self.take_file()?;
         blocking(move || {

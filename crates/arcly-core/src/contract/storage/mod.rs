@@ -231,6 +231,17 @@ pub trait StorageWriter: Send {
     /// Bytes appended so far.
     fn written(&self) -> u64;
 
+    /// Replaces bytes that were appended, once all that was appended is safe on the disk: how formats finish a file whose
+    /// front has to say what came after it. Not cancel safe, as [`append`](Self::append).
+    ///
+    /// # Errors
+    /// The range is not all there, the storage failed, or it cannot replace anything, which is what the default says. The
+    /// object can still be finished.
+    async fn overwrite(&mut self, offset: u64, bytes: Bytes) -> Result<(), StorageError> {
+        let _ = (offset, bytes);
+        Err(StorageError::Io(io::ErrorKind::Unsupported.into()))
+    }
+
     /// Puts the object under its name, whole, and returns its size. A writer that is dropped instead leaves the
     /// object unfinished: what a crash leaves too, and what a backend may offer to recover.
     ///
