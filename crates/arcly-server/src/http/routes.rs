@@ -61,14 +61,14 @@ async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 /// Streams and their pages: the path is the stream's name, its ending says what is wanted of it.
 async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Response {
     let path = request.uri().path().strip_prefix('/').unwrap_or_default().to_owned();
+    if let Some((key, file)) = recordings::of_path(&path) {
+        return recordings::answer(&server, key, file, request).await;
+    }
     if let Some(name) = path.strip_suffix(".flv") {
         return match StreamKey::parse(name) {
             Ok(key) => media::answer(&server, key, request).await,
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
-    }
-    if let Some((key, file)) = recordings::of_path(&path) {
-        return recordings::answer(&server, key, file, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return not_allowed().into_response();

@@ -48,7 +48,8 @@ fn the_test_stream_is_recorded_listed_played_and_removed() {
     for format in ["mp4", "ts", "flv"] {
         let data = folder.path().join(format);
         std::fs::create_dir(&data).unwrap();
-        let server = start(&data, &format!("streams = [\"live/*\"]\nformat = \"{format}\"\nsegment = \"2s\"\n"));
+        let server =
+            start(&data, &format!("streams = [\"live/*\"]\nformat = \"{format}\"\nsegment = \"2s\"\n"));
         let http = server.addr("http");
         wait_until("two files are complete", || items(http).len() >= 2);
         assert_eq!(get(http, API, "GET", "").json()["recording"], serde_json::json!(["live/demo"]));
@@ -69,7 +70,10 @@ fn the_test_stream_is_recorded_listed_played_and_removed() {
         std::fs::write(&file, &whole.body).unwrap();
         let [pictures, sounds] = play(&file, &ffmpeg, &probe);
         let seconds = items[0]["duration_seconds"].as_f64().unwrap();
-        assert!((2.0..4.1).contains(&seconds) && pictures > 40 && sounds > 40, "{seconds} s, {pictures}, {sounds}");
+        assert!(
+            (2.0..4.1).contains(&seconds) && pictures > 40 && sounds > 40,
+            "{seconds} s, {pictures}, {sounds}"
+        );
         let listed = get(http, "/live/demo/recordings", "GET", "").json();
         assert_eq!(listed["items"].as_array().unwrap().len(), items.len());
         let name = url.rsplit('/').next().unwrap();
