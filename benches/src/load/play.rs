@@ -48,7 +48,11 @@ pub fn modes() -> Vec<Contender> {
         program: Program::Arcly(config.to_owned()),
         target: Some(Target { floor, ratio, p50_ms, p99_ms }),
     };
-    vec![mode("arcly default", "", PER_MESSAGE, 0.85, Some(20.0), Some(45.0))]
+    vec![
+        mode("arcly low latency", "[egress]\ntick = '0ms'\n", PER_MESSAGE, 1.15, Some(5.0), Some(25.0)),
+        mode("arcly default", "", PER_MESSAGE, 0.85, Some(20.0), Some(45.0)),
+        mode("arcly throughput", "[egress]\ntick = '100ms'\n", MERGED, 1.20, None, None),
+    ]
 }
 
 /// nginx-rtmp.

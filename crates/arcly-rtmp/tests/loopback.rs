@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
 use arcly_core::contract::observe::{EngineEvent, EventItem, EventReceiver, Observer};
+use arcly_core::egress::{Egress, Tick};
 use arcly_core::ingest::Published;
 use arcly_core::log::{LagPolicy, Read, StartMode};
 use arcly_core::{
@@ -199,6 +200,43 @@ async fn a_late_joiner_begins_at_the_keyframe_and_misses_nothing_after() {
     let (_, live) = frames(&mut reader, after.len()).await;
     assert_eq!(essence(&[replayed, live].concat()), essence(&sent[join..]));
     pull.abort();
+}
+
+/// Runs of bytes that the server's worker makes of twenty frames in about 200 ms, for a player that asks for `query`, on
+/// a server whose tick is a second; and the time that it really took.
+async fn batches(query: &str) -> (u64, Duration) {
+    let egress = Arc::new(Egress::start(1).with_tick(Tick::MAX));
+    let server = Server::bind("127.0.0.1:0", ServerConfig::default()).await.unwrap();
+    let server = Running::serve(Engine::builder().build(), server.with_egress(Arc::clone(&egress)));
+    let source = Source::h264();
+    let mut publisher = publisher(&server.engine, source.tracks()).await;
+    let sent = source.seconds(2);
+    _ = publisher.publish(sent[0].clone()).unwrap();
+    let local = Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)).build();
+    let client = Client::new(server.url(&format!("live/cam{query}"))).unwrap();
+    let (engine, stop) = (Arc::clone(&local), CancellationToken::new());
+    let pull = tokio::spawn(async move { client.pull(engine, key(), stop).await });
+    let request = PlayRequest::internal(key(), "test").start(StartMode::Oldest);
+    let mut reader = local.subscribe(request).await.unwrap().into_frames();
+    frames(&mut reader, 1).await;
+    let (before, began) = (egress.stats().batches, std::time::Instant::now());
+    for frame in &sent[1..21] {
+        _ = publisher.publish(frame.clone()).unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    frames(&mut reader, 20).await;
+    pull.abort();
+    (egress.stats().batches - before, began.elapsed())
+}
+
+#[tokio::test]
+async fn players_choose_their_tick_in_the_url() {
+    let (low, default, throughput) =
+        tokio::join!(batches("?latency=low"), batches(""), batches("?token=x&latency=throughput"));
+    assert!(low.0 >= 15, "each picture by itself: {low:?}");
+    let at_most = |time: Duration, tick| 2 + (time.as_millis() / tick) as u64;
+    assert!(default.0 <= at_most(default.1, 1_000), "a second's together: {default:?}");
+    assert!((2..=at_most(throughput.1, 100)).contains(&throughput.0), "every 100 ms: {throughput:?}");
 }
 
 #[tokio::test]

@@ -23,12 +23,16 @@
 //! | written for one stream, or one reader that joins or catches up, before the others have their turn | 128 writes or 2 MiB |
 //! | what a tick widens to | 250 ms, or the tick itself |
 //!
+//! Protocols over UDP send with `udp` (feature `udp`): many datagrams with one system call.
+//!
 //! `Egress` needs a tokio runtime; its tasks end when it is dropped.
 
 mod desk;
 mod group;
 mod outlet;
 mod tick;
+#[cfg(feature = "udp")]
+pub mod udp;
 mod worker;
 
 use std::sync::Arc;
