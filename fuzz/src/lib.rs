@@ -18,6 +18,7 @@ pub mod flv;
 pub mod fmp4;
 pub mod replay;
 pub mod rtmp;
+pub mod ts;
 pub mod video;
 
 /// The parts of an input that stands for a sequence: each is two bytes of length, big endian, and as many

@@ -7,7 +7,8 @@
 //! | [`fmp4`] | fragmented MP4 and CMAF: initialisation segments and fragments, without copying media; files, fragmented and plain, both ways; a stream as a file without end |
 //! | [`live`] | a live stream as a bounded window of CMAF segments and parts, which HLS and DASH serve |
 //! | `record` | recordings, and an index of them (feature `record`) |
-//! | [`ts`] | MPEG transport streams: demuxer, muxer, packets that all readers share, segments |
+//! | [`ts`] | MPEG transport streams: demuxer, muxer, packets that all readers share, segments; HTTP (feature `http`), UDP (feature `udp`) |
+//! | `http` | streams over HTTP as one body without end, whatever the container (feature `http`) |
 //!
 //! What is deliberately not here: HTTP routing, authentication and configuration, which are the embedder's; HLS,
 //! which does not exist yet.
@@ -18,6 +19,8 @@
 pub mod dash;
 pub mod flv;
 pub mod fmp4;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod live;
 #[cfg(feature = "record")]
 pub mod record;

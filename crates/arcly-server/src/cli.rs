@@ -31,7 +31,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run the server with a built-in test stream at live/demo
     Demo(ServeArgs),
-    /// Copy one stream: FROM and TO are rtmp://, rtmps://, http:// or https:// URLs, or .flv files
+    /// Copy one stream: FROM and TO are rtmp://, rtmps://, http://, https:// or udp:// URLs, or .flv or .ts files
     Relay(RelayArgs),
     /// Show the tracks, codecs, bitrate, frame rate and key-frame interval of a stream
     Probe(ProbeArgs),
@@ -103,7 +103,7 @@ pub struct RelayArgs {
 /// Arguments of `probe`.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// An rtmp://, rtmps://, http:// or https:// URL, or a .flv file
+    /// An rtmp://, rtmps://, http://, https:// or udp:// URL, or a .flv or .ts file
     pub url: String,
     /// Print JSON for machines
     #[arg(long)]

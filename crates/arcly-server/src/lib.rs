@@ -36,6 +36,7 @@ pub mod relay;
 pub mod server;
 pub mod stats;
 mod tls;
+pub mod udp;
 
 pub use config::Config;
 pub use server::Server;

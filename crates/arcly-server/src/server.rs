@@ -10,17 +10,18 @@ use arcly_core::contract::storage::StorageError;
 use arcly_core::egress::{Egress, Tick};
 use arcly_core::{AppSpec, Engine, StreamKey, Takeover};
 use arcly_mux::record::Recordings;
+use arcly_mux::ts::udp::Receiver;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticators;
-use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig};
+use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig, UdpInputConfig};
 use crate::http::Connections;
 use crate::relay::Relays;
 use crate::stats::Stats;
 use crate::tls::Tls;
-use crate::{demo, net, recording};
+use crate::{demo, net, recording, udp};
 
 /// How long sessions have to say good-bye before they are cut off.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -32,7 +33,7 @@ const DEFAULT_APP: &str = "default";
 /// A listener that is bound.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Listener {
-    /// `rtmp`, `rtmps`, `http` or `https`.
+    /// `rtmp`, `rtmps`, `http`, `https` or `udp`.
     pub protocol: &'static str,
     /// Where.
     pub addr: SocketAddr,
@@ -69,6 +70,7 @@ struct Bound {
     rtmps: Option<TcpListener>,
     http: Option<TcpListener>,
     https: Option<TcpListener>,
+    udp: Vec<(StreamKey, Receiver)>,
 }
 
 impl Bound {
@@ -79,6 +81,7 @@ impl Bound {
             rtmps: secure(&config.rtmp.tls_listen)?,
             http: net::bind(&config.http.listen)?,
             https: secure(&config.http.tls_listen)?,
+            udp: config.udp.input.iter().map(bind_udp).collect::<std::io::Result<_>>()?,
         })
     }
 
@@ -87,6 +90,11 @@ impl Bound {
             .into_iter()
             .filter_map(|(protocol, socket)| Some((protocol, socket.as_ref()?)))
             .map(|(protocol, socket)| Ok(Listener { protocol, addr: socket.local_addr()? }))
+            .chain(
+                self.udp
+                    .iter()
+                    .map(|(_, socket)| Ok(Listener { protocol: "udp", addr: socket.local_addr()? })),
+            )
             .collect()
     }
 }
@@ -133,6 +141,10 @@ impl Server {
                 self.tasks.spawn(crate::http::serve(Arc::clone(self), socket, tls));
             }
         }
+        for (key, socket) in bound.udp {
+            let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
+            self.tasks.spawn(udp::run_input(engine, socket, key, shutdown));
+        }
         self.serve_rtmp(bound.rtmp, None);
         self.serve_rtmp(bound.rtmps, rtmps);
         let (weak, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
@@ -165,6 +177,13 @@ impl Server {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
         }
         self.tasks.spawn(recording::start(Arc::clone(self)));
+        for output in &self.config.udp.output {
+            let wrong = |error: &dyn core::fmt::Display| ConfigError::new(format!("udp.output: {error}"));
+            let key = StreamKey::parse(&output.path).map_err(|error| wrong(&error))?;
+            let url = output.url.parse().map_err(|error| wrong(&error))?;
+            let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
+            self.tasks.spawn(udp::run_output(engine, key, url, shutdown));
+        }
         for relay in &self.config.relays {
             self.relays
                 .start_configured(&relay.from, &relay.to)
@@ -284,6 +303,15 @@ fn start_egress(config: &EgressConfig) -> Egress {
     let per_core = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = Some(config.workers).filter(|workers| *workers > 0).unwrap_or_else(per_core);
     Egress::start(workers).with_tick(Tick::every(config.tick.0))
+}
+
+fn bind_udp(input: &UdpInputConfig) -> std::io::Result<(StreamKey, Receiver)> {
+    let wrong = |error: &dyn core::fmt::Display| {
+        std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("udp.input: {}: {error}", input.url))
+    };
+    let key = StreamKey::parse(&input.path).map_err(|error| wrong(&error))?;
+    let url = input.url.parse().map_err(|error| wrong(&error))?;
+    Ok((key, Receiver::bind(&url).map_err(|error| wrong(&error))?))
 }
 
 fn build_engine(config: &Config, auth: Option<&Authenticators>, stats: &Arc<Stats>) -> Arc<Engine> {

@@ -8,8 +8,9 @@
 //! | (always) | [`Engine`], streams, readers, contracts; [`codec`] | `arcly-core`, `arcly-codec` |
 //! | `rtmp` | [`protocol::rtmp`]: server, client, relay | `arcly-rtmp` |
 //! | `tls` | RTMPS | `arcly-rtmp` |
-//! | `mux`, `flv` | [`mux`]: FLV streams and files | `arcly-mux` |
-//! | `http` | [`mux::flv::http`]: handlers to mount in any HTTP server | `arcly-mux` |
+//! | `mux`, `flv` | [`mux`]: FLV, MPEG-TS and fragmented MP4, streams and files | `arcly-mux` |
+//! | `http` | [`mux::http`]: handlers to mount in any HTTP server | `arcly-mux` |
+//! | `udp` | [`mux::ts::udp`]: MPEG-TS over UDP | `arcly-mux` |
 //! | `full` | all of these | |
 //!
 //! There are no default features.

@@ -41,6 +41,8 @@
 
 mod demux;
 pub mod descriptor;
+#[cfg(feature = "http")]
+pub mod http;
 mod kind;
 mod mux;
 pub mod packet;
@@ -49,6 +51,8 @@ pub mod pes;
 pub mod psi;
 pub mod section;
 mod segment;
+#[cfg(feature = "udp")]
+pub mod udp;
 
 pub use demux::{
     Counters, Demuxer, DemuxerOptions, MAX_GARBAGE, MAX_HELD_BYTES, MAX_PES_BYTES, MAX_WITHOUT_PROGRAM,

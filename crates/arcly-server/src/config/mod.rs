@@ -53,6 +53,8 @@ pub struct Config {
     pub apps: std::collections::BTreeMap<String, AppConfig>,
     /// Streams that are pulled and pushed from the start.
     pub relays: Vec<RelayConfig>,
+    /// MPEG-TS over UDP.
+    pub udp: UdpConfig,
 }
 
 impl Default for Config {
@@ -72,6 +74,7 @@ impl Default for Config {
             log: LogConfig::default(),
             apps: std::iter::once(("default".to_owned(), AppConfig::default())).collect(),
             relays: Vec::new(),
+            udp: UdpConfig::default(),
         }
     }
 }
@@ -405,4 +408,34 @@ pub struct RelayConfig {
     pub from: String,
     /// A URL to push to, or a stream of this server to publish.
     pub to: String,
+}
+
+/// `[udp]`: MPEG-TS over UDP, unicast and multicast.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UdpConfig {
+    /// What is listened to.
+    pub input: Vec<UdpInputConfig>,
+    /// What is sent.
+    pub output: Vec<UdpOutputConfig>,
+}
+
+/// `[[udp.input]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UdpInputConfig {
+    /// Where to listen: `udp://239.0.0.1:1234`, `udp://:1234`.
+    pub url: String,
+    /// The stream that it publishes.
+    pub path: String,
+}
+
+/// `[[udp.output]]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct UdpOutputConfig {
+    /// The stream that is sent.
+    pub path: String,
+    /// Where to: `udp://239.0.0.1:1234`.
+    pub url: String,
 }

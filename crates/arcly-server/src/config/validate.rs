@@ -3,8 +3,9 @@
 use arcly_core::StreamKey;
 use arcly_core::contract::auth::{ActionSet, NameRule};
 use arcly_core::egress::Tick;
+use arcly_mux::ts::udp::UdpUrl;
 
-use super::{AuthConfig, Config, ConfigError, Secret};
+use super::{AuthConfig, Config, ConfigError, Secret, UdpConfig};
 use crate::relay::Endpoint;
 
 /// Secrets that stand in documentation and examples; a server that starts with one is open to everybody.
@@ -49,7 +50,29 @@ impl Config {
         }
         self.record.options()?;
         self.record.rules()?;
+        self.udp.validate()?;
         self.auth.validate()
+    }
+}
+
+impl UdpConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let inputs = self.input.iter().map(|input| ("input", &input.path, &input.url)).enumerate();
+        let outputs = self.output.iter().map(|output| ("output", &output.path, &output.url)).enumerate();
+        for (at, (kind, path, url)) in inputs.chain(outputs) {
+            let wrong = |key, error: &dyn core::fmt::Display| {
+                ConfigError::new(format!("udp.{kind}[{at}].{key}: {error}"))
+            };
+            StreamKey::parse(path).map_err(|error| wrong("path", &error))?;
+            let url: UdpUrl = url.parse().map_err(|error| wrong("url", &error))?;
+            if kind == "input" && !url.host.is_empty() && url.ip().is_none() {
+                return Err(wrong("url", &"the host of an input is an address of this machine, or a group"));
+            }
+            if kind == "output" && url.host.is_empty() {
+                return Err(wrong("url", &"an output needs a host to send to"));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,9 +1,11 @@
-//! `/app/stream.flv`: HTTP-FLV in and out, and the same over WebSocket.
+//! `/app/stream.flv` and `/app/stream.ts`: media in and out as one body without end; FLV over WebSocket too.
 
 use std::sync::Arc;
 
 use arcly_core::{ClientInfo, PlayRequest, StreamKey};
 use arcly_mux::flv::http::HttpFlv;
+use arcly_mux::ts::http::HttpTs;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -17,8 +19,25 @@ use crate::server::Server;
 /// Characters of a User-Agent that are kept.
 const MAX_AGENT: usize = 128;
 
-/// Answers a request for the stream `key` as FLV.
-pub(super) async fn answer(server: &Arc<Server>, key: StreamKey, request: Request) -> Response {
+/// The container that a path's ending asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Media {
+    /// `.flv`
+    Flv,
+    /// `.ts`
+    Ts,
+}
+
+impl Media {
+    /// The stream's name and the container, when the path has such an ending.
+    pub(super) fn of(path: &str) -> Option<(&str, Self)> {
+        let endings = [(".flv", Self::Flv), (".ts", Self::Ts)];
+        endings.into_iter().find_map(|(ending, media)| Some((path.strip_suffix(ending)?, media)))
+    }
+}
+
+/// Answers a request for the stream `key` in that container.
+pub(super) async fn answer(server: &Arc<Server>, media: Media, key: StreamKey, request: Request) -> Response {
     let origin = allowed_origin(server, request.headers());
     let mut response = if *request.method() == Method::OPTIONS {
         preflight(origin.is_some())
@@ -26,7 +45,7 @@ pub(super) async fn answer(server: &Arc<Server>, key: StreamKey, request: Reques
         Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish; see http.cors_origins")
             .into_response()
     } else {
-        serve(server, key, request).await
+        serve(server, media, key, request).await
     };
     allow(response.headers_mut(), origin);
     response
@@ -39,13 +58,17 @@ pub(super) fn with_cors(server: &Server, request: &Request, mut response: Respon
     response
 }
 
-async fn serve(server: &Arc<Server>, key: StreamKey, request: Request) -> Response {
+async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Request) -> Response {
     let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
         return super::routes::internal_error();
     };
     let (parts, body) = request.into_parts();
-    let is_websocket = ws::is_upgrade(&parts);
-    let protocol = if is_websocket { "ws-flv" } else { "http-flv" };
+    let is_websocket = media == Media::Flv && ws::is_upgrade(&parts);
+    let protocol = match media {
+        Media::Flv if is_websocket => "ws-flv",
+        Media::Flv => "http-flv",
+        Media::Ts => "http-ts",
+    };
     let mut client = ClientInfo::new(protocol, connection.peer);
     client.agent = agent(&parts.headers);
     let mut shown = credentials(&connection, &parts);
@@ -55,7 +78,10 @@ async fn serve(server: &Arc<Server>, key: StreamKey, request: Request) -> Respon
     if is_websocket {
         return ws::upgrade(server, request, connection, parts).await;
     }
-    play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, &parts)
+    match media {
+        Media::Flv => play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, &parts),
+        Media::Ts => HttpTs::new(&context).handle(request, &parts.method, body).await.map(Body::new),
+    }
 }
 
 fn agent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -10,18 +10,18 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::media::Media;
 use super::problem::Problem;
 use super::{access, api, assets, media, metrics, pages, recordings};
 use crate::server::Server;
 
 /// What a path that is no page is asked for: its ending, and the protocol that it would be.
-const ABSENT: [(&str, &str); 8] = [
+const ABSENT: [(&str, &str); 7] = [
     ("index.m3u8", "HLS"),
     (".m3u8", "HLS"),
     ("manifest.mpd", "DASH"),
     ("whip", "WebRTC"),
     ("whep", "WebRTC"),
-    (".ts", "MPEG-TS"),
     (".mp4", "fragmented MP4"),
     ("publish", "publishing from a browser"),
 ];
@@ -64,9 +64,9 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
     if let Some((key, file)) = recordings::of_path(&path) {
         return recordings::answer(&server, key, file, request).await;
     }
-    if let Some(name) = path.strip_suffix(".flv") {
+    if let Some((name, container)) = Media::of(&path) {
         return match StreamKey::parse(name) {
-            Ok(key) => media::answer(&server, key, request).await,
+            Ok(key) => media::answer(&server, container, key, request).await,
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
     }
@@ -74,7 +74,8 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
         return not_allowed().into_response();
     }
     if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
-        let detail = format!("this build of arcly has no {what}; it serves RTMP and HTTP-FLV (.flv)");
+        let detail =
+            format!("this build of arcly has no {what}; it serves RTMP, HTTP-FLV (.flv) and MPEG-TS (.ts)");
         return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
     }
     match StreamKey::parse(&path) {
@@ -120,7 +121,7 @@ mod tests {
     fn endings() {
         let cases = [
             ("live/cam/index.m3u8", Some("HLS")),
-            ("live/cam.ts", Some("MPEG-TS")),
+            ("live/cam.ts", None),
             ("live/cam/whep", Some("WebRTC")),
             ("live/publish", Some("publishing from a browser")),
             ("live/mywhep", None),

@@ -4,7 +4,10 @@ use core::fmt;
 use std::path::PathBuf;
 
 use arcly_core::StreamKey;
+use arcly_mux::ts::udp::UdpUrl;
 use url::Url;
+
+use super::container::Container;
 
 /// Schemes that can be pulled and pushed.
 const SCHEMES: [&str; 4] = ["rtmp", "rtmps", "http", "https"];
@@ -14,10 +17,12 @@ const SCHEMES: [&str; 4] = ["rtmp", "rtmps", "http", "https"];
 pub enum Endpoint {
     /// `rtmp://` or `rtmps://`.
     Rtmp(Url),
-    /// `http://` or `https://`, FLV.
-    HttpFlv(Url),
-    /// A `.flv` file.
+    /// `http://` or `https://`: MPEG-TS when the path ends in `.ts`, else FLV.
+    Http(Url),
+    /// A `.flv` or `.ts` file.
     File(PathBuf),
+    /// `udp://`, MPEG-TS.
+    Udp(UdpUrl),
     /// A stream of this server.
     Stream(StreamKey),
 }
@@ -28,16 +33,20 @@ impl Endpoint {
     /// # Errors
     /// A message that says what is wrong.
     pub fn parse_local(text: &str) -> Result<Self, String> {
+        if text.starts_with("udp:") {
+            return text.parse().map(Self::Udp).map_err(|error| format!("`{text}`: {error}"));
+        }
         if text.contains("://") {
             return Self::parse_url(text);
         }
-        match text.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("flv") => Ok(Self::File(text.into())),
-            Some(extension @ ("ts" | "mp4")) => {
-                Err(format!("`{text}`: this build of arcly reads and writes .flv files, not .{extension}"))
+        let path = PathBuf::from(text);
+        match Container::of(&path) {
+            Some(_) => Ok(Self::File(path)),
+            None if path.extension().is_some_and(|extension| extension == "mp4") => {
+                Err(format!("`{text}`: this build of arcly reads and writes .flv and .ts files, not .mp4"))
             }
-            _ => Err(format!(
-                "`{text}` is neither a URL (rtmp://, rtmps://, http://, https://) nor a .flv file"
+            None => Err(format!(
+                "`{text}` is neither a URL (rtmp://, rtmps://, http://, https://, udp://) nor a .flv or .ts file"
             )),
         }
     }
@@ -56,6 +65,11 @@ impl Endpoint {
 
     fn parse_url(text: &str) -> Result<Self, String> {
         let scheme = text.split(':').next().unwrap_or_default();
+        if scheme == "udp" {
+            return Err(
+                "`udp:` is configured under [udp], and on the command line; it cannot be relayed here".into(),
+            );
+        }
         if !SCHEMES.contains(&scheme) {
             return Err(format!("`{scheme}:` cannot be relayed; use one of {}", SCHEMES.join(", ")));
         }
@@ -63,7 +77,7 @@ impl Endpoint {
         if url.host_str().is_none_or(str::is_empty) {
             return Err("the URL has no host".into());
         }
-        if scheme.starts_with("http") { Ok(Self::HttpFlv(url)) } else { Ok(Self::Rtmp(url)) }
+        if scheme.starts_with("http") { Ok(Self::Http(url)) } else { Ok(Self::Rtmp(url)) }
     }
 
     /// Whether the two can be a relay of a server: one of them at least is a stream of its own, so that other
@@ -83,12 +97,13 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rtmp(url) | Self::HttpFlv(url) => {
+            Self::Rtmp(url) | Self::Http(url) => {
                 write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or_default())?;
                 url.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
                 f.write_str(url.path())
             }
             Self::File(path) => path.display().fmt(f),
+            Self::Udp(url) => url.fmt(f),
             Self::Stream(key) => key.fmt(f),
         }
     }
@@ -112,7 +127,10 @@ mod tests {
             ("https://h/live/cam.flv", true, true),
             ("a.flv", true, true),
             ("/tmp/a.flv", true, false),
-            ("a.ts", false, true),
+            ("a.ts", true, true),
+            ("a.mp4", false, true),
+            ("udp://239.0.0.1:1234", true, false),
+            ("udp://239.0.0.1", false, false),
             ("live/cam", false, true),
             ("file:///etc/passwd", false, false),
             ("gopher://h/x", false, false),

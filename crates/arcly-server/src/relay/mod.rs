@@ -1,13 +1,16 @@
 //! Streams copied from one place to another: on the command line, and as pulls and pushes of a server.
 //!
-//! | from \ to | stream of this server | `rtmp(s)://` | `http(s)://….flv` | file |
-//! |---|---|---|---|---|
-//! | stream of this server | | push | push | command line only |
-//! | `rtmp(s)://`, `http(s)://….flv` | pull | command line only | command line only | command line only |
-//! | file | command line only | command line only | command line only | command line only |
+//! | from \ to | stream of this server | `rtmp(s)://`, `http(s)://….flv` or `.ts` | `udp://`, `.flv` or `.ts` file |
+//! |---|---|---|---|
+//! | stream of this server | | push | command line only |
+//! | `rtmp(s)://`, `http(s)://….flv` or `.ts` | pull | command line only | command line only |
+//! | `udp://`, `.flv` or `.ts` file | command line only | command line only | command line only |
+//!
+//! A server takes and sends `udp://` under `[udp]`; see [`udp`](crate::udp).
 
+mod container;
 mod endpoint;
-mod http_flv;
+mod http;
 mod route;
 mod rtmp;
 mod run;

@@ -12,7 +12,7 @@ use arcly_rtmp::{RtmpUrl, Target};
 use url::Url;
 
 use super::Endpoint;
-use super::http_flv::percent_decode;
+use super::http::percent_decode;
 use crate::server::Listener;
 
 /// How long a name may take to resolve.
@@ -104,14 +104,15 @@ impl Place {
                 let key = Target::new(&url.app, "", &url.name()).ok().map(|target| target.key);
                 Ok(Some(Self { host: url.host.to_string(), port: url.port, key }))
             }
-            Endpoint::HttpFlv(url) => Ok(Some(Self::of_http(url))),
-            Endpoint::File(_) | Endpoint::Stream(_) => Ok(None),
+            Endpoint::Http(url) => Ok(Some(Self::of_http(url))),
+            Endpoint::File(_) | Endpoint::Udp(_) | Endpoint::Stream(_) => Ok(None),
         }
     }
 
     fn of_http(url: &Url) -> Self {
         let path = percent_decode(url.path());
-        let name = path.trim_start_matches('/').strip_suffix(".flv");
+        let path = path.trim_start_matches('/');
+        let name = path.strip_suffix(".flv").or_else(|| path.strip_suffix(".ts"));
         Self {
             host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
             port: url.port_or_known_default().unwrap_or(80),
@@ -132,7 +133,8 @@ impl Place {
 /// True when connecting to `addr` reaches one of the listeners.
 fn is_own(addr: SocketAddr, listeners: &[Listener]) -> bool {
     let ip = addr.ip().to_canonical();
-    listeners.iter().filter(|listener| listener.addr.port() == addr.port()).any(|listener| {
+    let connected = |listener: &&Listener| listener.addr.port() == addr.port() && listener.protocol != "udp";
+    listeners.iter().filter(connected).any(|listener| {
         let bound = listener.addr.ip().to_canonical();
         // Connecting to the unspecified address is connecting to this machine.
         bound == ip || ((bound.is_unspecified() || ip.is_unspecified()) && is_of_this_machine(ip))
@@ -244,6 +246,7 @@ mod tests {
             ("live/a", "rtmp://0.0.0.0/live/b", Some("live/a > live/b")),
             ("rtmp://localhost/live/b", "live/a", Some("live/b > live/a")),
             ("http://127.0.0.1:8080/live/%62.flv", "live/a", Some("live/b > live/a")),
+            ("http://127.0.0.1:8080/live/b.ts", "live/a", Some("live/b > live/a")),
             ("live/a", "live/b", Some("live/a > live/b")),
             ("live/a", "rtmp://127.0.0.1:1940/live/b", None),
             ("live/a", "rtmp://192.0.2.1/live/b", None),

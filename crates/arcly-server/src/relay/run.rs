@@ -5,21 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcly_codec::flv::{Muxer, MuxerOptions, put_file_header, put_tag};
-use arcly_core::log::{LagPolicy, Progress, Read, Retention, StartMode};
+use arcly_core::log::{LagPolicy, Read, Retention, StartMode};
 use arcly_core::{
-    AppSpec, CloseReason, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _,
-    PublishRequest, StreamError, StreamKey, TimeDelta, Timestamp, TrackKind,
+    AppSpec, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest,
+    StreamError, StreamKey, TimeDelta, Timestamp,
 };
 use arcly_mux::flv::http::FlvBody;
-use arcly_mux::flv::{Packetizer, Reader, Writer};
+use arcly_mux::ts::http::TsBody;
+use arcly_mux::ts::udp::{Receiver, Sender};
 use bytes::BytesMut;
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Endpoint, http_flv, rtmp};
+use super::container::{Container, Reader, Writer};
+use super::{Endpoint, http, rtmp};
+use crate::udp;
 
 /// Bytes of a file read at a time.
 const PIECE: usize = 64 << 10;
@@ -53,12 +55,12 @@ async fn pull_plain(
     at: &[SocketAddr],
     key: StreamKey,
 ) -> Result<(), StreamError> {
-    let request = PublishRequest::internal(key, "relay");
+    let request = PublishRequest::internal(key.clone(), "relay");
     match from {
         Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
-        Endpoint::HttpFlv(url) => {
+        Endpoint::Http(url) => {
             let mut publisher = engine.publish(request).await?;
-            http_flv::read(url, at, |event| give(&mut publisher, event)).await
+            http::read(url, at, |event| give(&mut publisher, event)).await
         }
         Endpoint::File(path) => {
             let (mut source, mut pace) = (FileSource::open(path).await?, Pace::default());
@@ -69,6 +71,7 @@ async fn pull_plain(
             }
             Ok(())
         }
+        Endpoint::Udp(url) => udp::receive(engine, &mut Receiver::bind(url)?, &key).await,
         Endpoint::Stream(source) => {
             let subscription =
                 engine.subscribe(PlayRequest::internal(source.clone(), "relay").wait(WAIT)).await?;
@@ -92,14 +95,24 @@ pub async fn push(
     let request = PlayRequest::internal(key, "relay").wait(WAIT);
     match to {
         Endpoint::Rtmp(url) => rtmp::push(engine, request, url, at, cancel).await,
-        Endpoint::HttpFlv(url) => {
+        Endpoint::Http(url) => {
             let pushing = async {
                 let subscription = engine.subscribe(request).await?;
-                http_flv::write(url, at, FlvBody::live(subscription)).await
+                match http::container(url) {
+                    Container::Flv => http::write(url, at, FlvBody::live(subscription)).await,
+                    Container::Ts => http::write(url, at, TsBody::live(subscription)).await,
+                }
             };
             cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
         }
         Endpoint::File(path) => write_file(engine, request, path, cancel).await,
+        Endpoint::Udp(url) => {
+            let pushing = async {
+                let mut sender = Sender::connect(url).await?;
+                udp::send(engine, request, &mut sender).await.map(drop)
+            };
+            cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
+        }
         Endpoint::Stream(_) => Err(StreamError::protocol("a stream of this server is written by a pull")),
     }
 }
@@ -166,6 +179,7 @@ pub(crate) struct FileSource {
     file: File,
     reader: Reader,
     piece: Vec<u8>,
+    ended: bool,
     /// Why the file ends before its end.
     broken: Option<StreamError>,
 }
@@ -173,7 +187,8 @@ pub(crate) struct FileSource {
 impl FileSource {
     pub(crate) async fn open(path: &Path) -> Result<Self, StreamError> {
         let file = File::open(path).await.map_err(|error| named(path, error))?;
-        Ok(Self { path: path.to_owned(), file, reader: Reader::new(), piece: vec![0; PIECE], broken: None })
+        let reader = Reader::new(container(path)?);
+        Ok(Self { path: path.to_owned(), file, reader, piece: vec![0; PIECE], ended: false, broken: None })
     }
 
     /// The next event, `None` at the end.
@@ -185,64 +200,61 @@ impl FileSource {
             if let Some(error) = self.broken.take() {
                 return Err(error);
             }
-            let count = self.file.read(&mut self.piece).await.map_err(|error| named(&self.path, error))?;
-            if count == 0 {
+            if self.ended {
                 return Ok(None);
             }
-            let pushed = self.reader.push(self.piece.get(..count).unwrap_or_default());
+            let count = self.file.read(&mut self.piece).await.map_err(|error| named(&self.path, error))?;
+            self.ended = count == 0;
+            let pushed = match self.ended {
+                true => self.reader.finish(),
+                false => self.reader.push(self.piece.get(..count).unwrap_or_default()),
+            };
             // What came before the fault is good.
+            let path = &self.path;
             self.broken =
-                pushed.err().map(|error| StreamError::protocol(format!("{}: {error}", self.path.display())));
+                pushed.err().map(|error| StreamError::protocol(format!("{}: {error}", path.display())));
         }
     }
 }
 
-/// Writes what comes, whole tags at a time; a file that is stopped is complete up to there.
+fn container(path: &Path) -> Result<Container, StreamError> {
+    let unknown = || StreamError::protocol(format!("{}: neither .flv nor .ts", path.display()));
+    Container::of(path).ok_or_else(unknown)
+}
+
+/// Writes what comes, whole frames at a time; a file that is stopped is complete up to there.
 async fn write_file(
     engine: &Arc<Engine>,
     request: PlayRequest,
     path: &Path,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let mut reader = engine.subscribe(request).await?.into_derived(0, Packetizer::new);
+    let mut writer = Writer::new(container(path)?);
+    let mut reader = engine.subscribe(request).await?.into_frames();
     let mut file = BufWriter::new(File::create(path).await.map_err(|error| named(path, error))?);
-    let (mut writer, mut batch, mut bytes) = (Writer::new(), Vec::new(), Vec::new());
+    let mut out = BytesMut::new();
     loop {
-        let progress = match cancel.run_until_cancelled(reader.next_batch(&mut batch)).await {
-            Some(progress) => progress?,
-            None => Progress::Ended(CloseReason::Shutdown),
+        let read = cancel.run_until_cancelled(reader.next()).await.unwrap_or(Ok(None))?;
+        let event = match read {
+            Some(Read::Context(tracks)) => MediaEvent::Tracks((*tracks).clone()),
+            Some(Read::Item(frame)) => MediaEvent::Frame((*frame).clone()),
+            Some(Read::Skipped(_)) => continue,
+            None => return file.flush().await.map_err(|error| named(path, error)),
         };
-        batch.drain(..).for_each(|read| writer.write(&read, |part| bytes.push(part)));
-        for part in bytes.drain(..) {
-            file.write_all(&part).await.map_err(|error| named(path, error))?;
-        }
-        if matches!(progress, Progress::Ended(_)) {
-            return file.flush().await.map_err(|error| named(path, error));
-        }
+        writer.write(&event, &mut out);
+        file.write_all(&out.split()).await.map_err(|error| named(path, error))?;
     }
 }
 
 /// Rewrites a file: what it holds comes out with complete headers and exact sizes.
 async fn copy_file(from: &Path, to: &Path) -> Result<(), StreamError> {
-    let mut file = BufWriter::new(File::create(to).await.map_err(|error| named(to, error))?);
-    let (mut muxer, mut begun, mut last) = (Muxer::new(MuxerOptions::default()), false, Timestamp::ZERO);
+    let mut writer = Writer::new(container(to)?);
     let mut source = FileSource::open(from).await?;
+    let mut file = BufWriter::new(File::create(to).await.map_err(|error| named(to, error))?);
+    let mut out = BytesMut::new();
     while let Some(event) = source.next().await? {
-        let mut out = BytesMut::new();
-        match event {
-            MediaEvent::Tracks(tracks) => {
-                if !core::mem::replace(&mut begun, true) {
-                    let has = |kind| tracks.first(kind).is_some();
-                    put_file_header(&mut out, has(TrackKind::Audio), has(TrackKind::Video));
-                }
-                muxer.tracks(&tracks, last).iter().for_each(|tag| put_tag(&mut out, tag));
-            }
-            MediaEvent::Frame(frame) => {
-                last = last.max(frame.dts);
-                muxer.frame(&frame).iter().for_each(|tag| put_tag(&mut out, tag));
-            }
-        }
-        file.write_all(&out).await.map_err(|error| named(to, error))?;
+        writer.write(&event, &mut out);
+        file.write_all(&out.split()).await.map_err(|error| named(to, error))?;
     }
     file.flush().await.map_err(|error| named(to, error))
 }

@@ -58,7 +58,7 @@ fn what_the_user_must_change_ends_with_2_and_one_line() {
         (&["-c", "/nonexistent/arcly.toml"], &["/nonexistent/arcly.toml"]),
         (&["--log", "a=b=c=d"], &["log.filter"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
-        (&["relay", "rtmp://h/live/a", "out.ts"], &["out.ts", ".flv"]),
+        (&["relay", "rtmp://h/live/a", "out.avi"], &["out.avi", ".flv", ".ts"]),
         (&["relay", "gopher://h/a", "out.flv"], &["gopher"]),
         (&["probe", "nowhere"], &["nowhere"]),
     ];

@@ -4,11 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use arcly_core::contract::auth::Credentials;
-use arcly_core::{AppSpec, ClientInfo, Engine, StreamKey, Takeover};
+use arcly_core::{
+    AppSpec, ClientInfo, Engine, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest,
+    StreamKey, Takeover,
+};
 use arcly_testkit::media::Source;
-use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::{BodyExt as _, Full};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -73,7 +76,7 @@ async fn a_body_in_pieces_of_any_size_is_published_and_played() {
             .chunks(size)
             .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
             .collect();
-        let body = StreamBody::new(futures_util::stream::iter(pieces));
+        let body = http_body_util::StreamBody::new(futures_util::stream::iter(pieces));
         let answer = flv.handle(request("live/cam"), &Method::POST, body).await;
         assert_eq!(answer.status(), StatusCode::NO_CONTENT);
         let stream = engine.stream(&StreamKey::new("live", "cam")).unwrap();
@@ -110,11 +113,11 @@ async fn a_body_gives_its_subscription_up_until_it_is_polled() {
         let mut reader = subscription.into_derived(framing.variant(), make);
         let unlimited = arcly_core::log::Budget::UNLIMITED;
         let read = reader.read(unlimited, |read| match read {
-            arcly_core::log::Read::Context(headers) => {
+            Read::Context(headers) => {
                 headers.parts.iter().for_each(|(_, part)| bytes.extend_from_slice(part));
             }
-            arcly_core::log::Read::Item(packet) => bytes.extend_from_slice(&packet.bytes),
-            arcly_core::log::Read::Skipped(_) => {}
+            Read::Item(packet) => bytes.extend_from_slice(&packet.bytes),
+            Read::Skipped(_) => {}
         });
         assert!(read.is_ok());
         bytes.extend_from_slice(framing.end());
@@ -183,7 +186,8 @@ async fn errors_are_problems_with_a_reason() {
 #[tokio::test(start_paused = true)]
 async fn a_publisher_that_falls_silent_is_given_up() {
     let (_engine, flv) = engine();
-    let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let silent =
+        http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
     let (status, problem) = text(flv.handle(request("live/cam"), &Method::POST, silent).await).await;
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
     assert!(problem.contains("timeout(idle)"), "{problem}");
@@ -192,7 +196,8 @@ async fn a_publisher_that_falls_silent_is_given_up() {
 #[tokio::test]
 async fn a_publisher_that_is_sent_away_is_told() {
     let (engine, flv) = engine();
-    let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+    let silent =
+        http_body_util::StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>());
     let publishing =
         tokio::spawn(async move { text(flv.handle(request("live/cam"), &Method::POST, silent).await).await });
     let key = StreamKey::new("live", "cam");

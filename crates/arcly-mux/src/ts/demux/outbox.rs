@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use arcly_core::track::MAX_TRACKS;
 use arcly_core::{MediaEvent, MediaFrame, TimeDelta, TrackSet};
 
 use super::stream::Stream;
@@ -80,7 +81,7 @@ impl Outbox {
         self.changed = false;
         self.announce(tracks);
         self.waiting_bytes = 0;
-        self.events.extend(self.waiting.drain(..).map(MediaEvent::Frame));
+        self.events.extend(in_order(self.waiting.drain(..)).map(MediaEvent::Frame));
     }
 
     fn announce(&mut self, tracks: TrackSet) {
@@ -94,4 +95,20 @@ impl Outbox {
 /// The tracks that are known.
 fn tracks(streams: &[Stream]) -> TrackSet {
     TrackSet::new(streams.iter().filter_map(Stream::track).cloned())
+}
+
+/// Frames by decode time, so that a stream begins with its first: pictures are whole later than the sound beside them. Each
+/// track keeps its order.
+fn in_order(frames: impl Iterator<Item = MediaFrame>) -> impl Iterator<Item = MediaFrame> {
+    let mut latest = [None; MAX_TRACKS];
+    let mut keyed: Vec<_> = frames
+        .map(|frame| {
+            let slot = latest.get_mut(frame.track.index());
+            let key =
+                slot.map_or(frame.dts, |slot| *slot.insert(slot.map_or(frame.dts, |at| frame.dts.max(at))));
+            (key, frame)
+        })
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, frame)| frame)
 }

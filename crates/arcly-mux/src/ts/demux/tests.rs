@@ -123,6 +123,14 @@ fn a_stream_comes_back_as_it_went_in() {
 }
 
 #[test]
+fn a_stream_begins_with_its_first_frame() {
+    let source = Source::h264_aac();
+    let sent = source.clone().seconds(2);
+    let first = frames(&demux(&mux(&source.tracks(), &sent)).0).remove(0);
+    assert_eq!(got(&first), expected(&sent[0]), "a picture, although the sound beside it is whole earlier");
+}
+
+#[test]
 fn every_codec_and_language_comes_back() {
     let step = TimeDelta::from_millis(24);
     let id = |n| TrackId::new(n).unwrap();

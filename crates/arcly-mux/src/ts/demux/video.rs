@@ -145,7 +145,7 @@ impl VideoStream {
         if self.pending.len() > MAX_ACCESS_UNIT_BYTES {
             out.counters.oversized = out.counters.oversized.saturating_add(1);
             self.discard();
-        } else if corrupt || (relied_upon && len < LARGEST_SAID) {
+        } else if corrupt || (relied_upon && self.has_picture && len < LARGEST_SAID) {
             self.flush(out);
         }
     }
@@ -226,6 +226,9 @@ impl VideoStream {
         let corrupt = core::mem::take(&mut self.corrupt);
         let Some((payload, mut flags, config_changed)) = self.codec.parse(data, out.counters) else { return };
         self.changed |= config_changed;
+        if payload.is_empty() {
+            return;
+        }
         let Some(stamp) = self.time(stamp) else {
             out.counters.without_time = out.counters.without_time.saturating_add(1);
             return;
@@ -335,8 +338,8 @@ impl Codec {
         params?.frame_rate
     }
 
-    /// An access unit in canonical form, its flags, and whether the configuration is a new one; `None` when there is
-    /// no picture in it.
+    /// An access unit in canonical form, empty without a picture, its flags, and whether the configuration is a new one;
+    /// `None` when there is neither.
     fn parse(&mut self, data: Bytes, counters: &mut Counters) -> Option<(Bytes, FrameFlags, bool)> {
         let parsed = match self {
             Self::Avc { parser, .. } => parser.push(&data, Framing::AnnexB),

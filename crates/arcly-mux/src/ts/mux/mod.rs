@@ -136,7 +136,7 @@ impl Muxer {
             random_access: is_join,
             pcr: pcr.then(|| self.clock.with_frame(frame)),
         };
-        let clock = if pcr { None } else { self.clock.due(frame) };
+        let clock = if pcr { None } else { self.clock_packet(frame) };
         let tables = self.tables_due(frame, is_clock && is_join);
         let Some(stream) = self.streams.get_mut(index) else { return };
         let data = PacketData {
@@ -153,17 +153,16 @@ impl Muxer {
             self.pat.put(PAT_PID, out);
             self.pmt.put(PMT_PID, out);
         }
-        data.put(&mut stream.continuity, out);
-        if let Some(pcr) = clock {
-            self.put_clock(pcr, out);
+        if let Some((pid, continuity, pcr)) = clock {
+            put_clock(pid, continuity, pcr, out);
         }
+        data.put(&mut stream.continuity, out);
     }
 
-    fn put_clock(&self, pcr: u64, out: &mut BytesMut) {
-        let clock = self.streams.iter().find(|stream| Some(stream.id) == self.clock.track);
-        if let Some(clock) = clock {
-            put_clock(clock.info.pid, clock.continuity, pcr, out);
-        }
+    /// What a packet with the clock needs, when one is due.
+    fn clock_packet(&mut self, frame: &MediaFrame) -> Option<(u16, u8, u64)> {
+        let stream = self.streams.iter().find(|stream| Some(stream.id) == self.clock.track)?;
+        Some((stream.info.pid, stream.continuity, self.clock.due(frame)?))
     }
 
     fn tables_due(&mut self, frame: &MediaFrame, join: bool) -> bool {

@@ -1,4 +1,4 @@
-//! FLV over HTTP, as a client.
+//! FLV and MPEG-TS over HTTP, as a client.
 
 use core::future::poll_fn;
 use core::pin::Pin;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::{CloseReason, MediaEvent, Phase, StreamError};
-use arcly_mux::flv::{MEDIA_TYPE, Reader};
+use arcly_mux::{flv, ts};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body::Body;
@@ -21,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+use super::container::{Container, Reader};
 use crate::tls;
 
 /// For the connection, TLS and the response's head together.
@@ -37,19 +38,25 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// host resolves to when there are none.
 ///
 /// # Errors
-/// The server cannot be reached, refuses, sends what is not FLV, or falls silent; or `take` fails.
+/// The server cannot be reached, refuses, sends something else, or falls silent; or `take` fails.
 pub(super) async fn read(
     url: &Url,
     at: &[SocketAddr],
     mut take: impl FnMut(MediaEvent) -> Result<(), StreamError>,
 ) -> Result<(), StreamError> {
     let mut body = within(SETUP, Phase::Connect, open(url, at)).await?;
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(container(url));
     loop {
         let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         let frame = match tokio::time::timeout(IDLE, next).await {
             Err(_) => return Err(StreamError::Closed(CloseReason::Timeout(Phase::Idle))),
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                let ended = reader.finish();
+                while let Some(event) = reader.poll_event() {
+                    take(event)?;
+                }
+                return ended.map_err(StreamError::protocol);
+            }
             Ok(Some(frame)) => frame.map_err(broken)?,
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -57,7 +64,19 @@ pub(super) async fn read(
         while let Some(event) = reader.poll_event() {
             take(event)?;
         }
-        pushed.map_err(|error| StreamError::protocol(format!("not FLV: {error}")))?;
+        pushed.map_err(|error| StreamError::protocol(format!("not {}: {error}", container(url).name())))?;
+    }
+}
+
+/// What the stream at a URL is, by the ending of its path.
+pub(super) fn container(url: &Url) -> Container {
+    Container::of(url.path().as_ref()).unwrap_or(Container::Flv)
+}
+
+fn media_type(url: &Url) -> &'static str {
+    match container(url) {
+        Container::Flv => flv::MEDIA_TYPE,
+        Container::Ts => ts::MEDIA_TYPE,
     }
 }
 
@@ -81,7 +100,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let request = request(url, "POST")?
-        .header(header::CONTENT_TYPE, MEDIA_TYPE)
+        .header(header::CONTENT_TYPE, media_type(url))
         .body(body)
         .map_err(|e| StreamError::protocol(e.to_string()))?;
     let response = send(url, at, request).await?;

@@ -4,7 +4,7 @@ use arcly_core::{CloseReason, StreamError};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::FlvBody;
+use super::{Container, StreamBody};
 
 /// The status that says what a reason says.
 pub(super) const fn status_of(reason: CloseReason) -> StatusCode {
@@ -23,7 +23,7 @@ pub(super) const fn status_of(reason: CloseReason) -> StatusCode {
 }
 
 /// What the engine refused.
-pub(super) fn refused(error: &StreamError) -> Response<FlvBody> {
+pub(super) fn refused<C: Container>(error: &StreamError) -> Response<StreamBody<C>> {
     let reason = error.reason();
     let detail = match (error, reason) {
         (StreamError::Refused { key, .. }, CloseReason::NotFound) => format!("there is no stream `{key}`"),
@@ -44,7 +44,11 @@ pub(super) fn refused(error: &StreamError) -> Response<FlvBody> {
 }
 
 /// A problem. `detail` may hold anything.
-pub(super) fn response(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<FlvBody> {
+pub(super) fn response<C: Container>(
+    status: StatusCode,
+    detail: &str,
+    reason: Option<CloseReason>,
+) -> Response<StreamBody<C>> {
     let title = status.canonical_reason().unwrap_or("Error");
     let reason = reason.map(|reason| format!(",\"reason\":\"{reason}\"")).unwrap_or_default();
     let body = format!(
@@ -52,7 +56,7 @@ pub(super) fn response(status: StatusCode, detail: &str, reason: Option<CloseRea
         status.as_u16(),
         escape(detail),
     );
-    let mut response = Response::new(FlvBody::whole(Bytes::from(body)));
+    let mut response = Response::new(StreamBody::whole(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

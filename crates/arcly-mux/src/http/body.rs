@@ -12,31 +12,32 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use crate::flv::{Framing, Packetizer, Writer};
+use super::Container;
 
 /// Taken from the log at a time: what a body holds while nobody takes it.
 const BATCH: Budget = Budget { items: 64, bytes: 256 << 10, time: TimeDelta(i64::MAX) };
 
-/// The body of an HTTP-FLV response.
-pub struct FlvBody(Kind);
+/// The body of a response: the stream as a container without end, or a few bytes.
+pub struct StreamBody<C: Container>(Kind<C>);
 
-enum Kind {
+enum Kind<C: Container> {
     Whole(Option<Bytes>),
     /// A stream before anybody has asked for its first bytes.
     Fresh(Subscription),
-    Live(Box<Live>),
+    Live(Box<Live<C>>),
 }
 
-impl core::fmt::Debug for FlvBody {
+impl<C: Container> core::fmt::Debug for StreamBody<C> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self.0 {
-            Kind::Whole(_) => "FlvBody(whole)",
-            Kind::Fresh(_) | Kind::Live(_) => "FlvBody(live)",
-        })
+        let kind = match self.0 {
+            Kind::Whole(_) => "whole",
+            Kind::Fresh(_) | Kind::Live(_) => "live",
+        };
+        write!(f, "StreamBody({}, {kind})", C::NAME)
     }
 }
 
-impl FlvBody {
+impl<C: Container> StreamBody<C> {
     pub(super) const fn empty() -> Self {
         Self(Kind::Whole(None))
     }
@@ -64,21 +65,21 @@ impl FlvBody {
     }
 }
 
-struct Live {
-    reader: DerivedSubscriber<Packetizer>,
-    writer: Writer,
+struct Live<C: Container> {
+    reader: DerivedSubscriber<C::Packetizer>,
+    writer: C::Writer,
     pending: VecDeque<Bytes>,
     ended: Pin<Box<dyn Future<Output = CloseReason> + Send>>,
     pace: Option<Pin<Box<Sleep>>>,
     done: bool,
 }
 
-impl Live {
+impl<C: Container> Live<C> {
     fn new(subscription: Subscription) -> Self {
         let state = Arc::clone(subscription.state());
         Self {
-            reader: subscription.into_derived(Framing::Plain.variant(), Packetizer::new),
-            writer: Writer::new(),
+            reader: subscription.into_derived(C::VARIANT, C::Packetizer::default),
+            writer: C::Writer::default(),
             pending: VecDeque::new(),
             ended: Box::pin(async move { state.ended().await }),
             pace: None,
@@ -95,7 +96,8 @@ impl Live {
                 return Poll::Ready(None);
             }
             let Self { reader, writer, pending, .. } = self;
-            let progress = reader.read(BATCH, |read| writer.write(&read, |bytes| pending.push_back(bytes)));
+            let progress =
+                reader.read(BATCH, |read| C::write(writer, &read, |bytes| pending.push_back(bytes)));
             match progress {
                 Err(error) => return self.fail(error),
                 Ok(Progress::Ended(reason)) => {
@@ -130,7 +132,7 @@ impl Live {
     }
 }
 
-impl Body for FlvBody {
+impl<C: Container> Body for StreamBody<C> {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -138,13 +140,14 @@ impl Body for FlvBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let mut live = match core::mem::replace(&mut self.0, Kind::Whole(None)) {
+        let kind = &mut self.as_mut().get_mut().0;
+        let mut live = match core::mem::replace(kind, Kind::Whole(None)) {
             Kind::Whole(bytes) => return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Fresh(subscription) => Box::new(Live::new(subscription)),
             Kind::Live(live) => live,
         };
         let polled = live.poll_next(cx);
-        self.0 = Kind::Live(live);
+        *kind = Kind::Live(live);
         polled.map(|next| next.map(|bytes| bytes.map(Frame::data)))
     }
 

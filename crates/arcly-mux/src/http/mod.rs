@@ -1,0 +1,257 @@
+//! Streams over HTTP as one body without end, on the types of the `http` and `http-body` crates, to mount in axum, hyper or
+//! anything else that speaks them.
+//!
+//! What a container adds to that is a [`Container`]: [`flv::http`](crate::flv::http), [`ts::http`](crate::ts::http).
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET` | `200`: the container's headers, the newest GOP, and on |
+//! | `HEAD` | the same without the body: is the stream there? |
+//! | `POST`, `PUT` | the body is published; `204` when it ends |
+//! | anything else | `405` |
+//!
+//! Errors are `application/problem+json` (RFC 9457) and name the reason as logs and metrics do: 400 `malformed`, 401
+//! `unauthorized`, 403 `forbidden`, 404 `not_found`, 408 `timeout(…)`, 409 `conflict`, 413 `limit(…)`, 415 `unsupported`, 503
+//! `overloaded` and `shutdown`.
+//!
+//! What stays with whoever mounts it: routing, credentials, CORS, and the deadlines of sockets. A body that nobody takes
+//! holds a cursor and at most one read batch of shared bytes.
+
+mod body;
+mod problem;
+
+use core::marker::PhantomData;
+use core::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcly_core::derived::{self, Packet};
+use arcly_core::log::Read;
+use arcly_core::{
+    CloseReason, IngestContext, MediaEvent, Phase, PlayRequest, PlaybackRegistry, PublishRegistry,
+    PublishRequest, Publisher, StreamError, TrackSet,
+};
+use bytes::{Buf, Bytes};
+use futures_util::future::poll_fn;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body;
+
+pub use body::StreamBody;
+
+/// A publisher that sends nothing for so long is gone.
+pub const PUBLISHER_IDLE: Duration = Duration::from_secs(10);
+/// Bytes that are demuxed at a time, between looks at whether the publisher may go on.
+const PIECE: usize = 64 << 10;
+
+/// Why publishing ended before the body did: the reason, and what to tell the publisher.
+pub type Failure = (CloseReason, String);
+
+/// A container that goes over HTTP as one body without end.
+pub trait Container: Send + Sync + 'static {
+    /// Its name, for people: `FLV`.
+    const NAME: &'static str;
+    /// Its media type.
+    const MEDIA_TYPE: &'static str;
+    /// The variant of its derived log; see [`into_derived`](arcly_core::Subscription::into_derived).
+    const VARIANT: u64 = 0;
+    /// Makes its packets.
+    type Packetizer: derived::Packetizer<Item = Packet> + Default;
+    /// What one reader has to remember of what was sent.
+    type Writer: Default + Send + Unpin;
+    /// Takes it apart.
+    type Reader: Reader;
+
+    /// Hands what has to be sent for `read` to `send`, in order.
+    fn write(writer: &mut Self::Writer, read: &Read<Packet>, send: impl FnMut(Bytes));
+
+    /// True when at least one of the tracks can be carried, or none is known yet.
+    fn can_carry(tracks: &TrackSet) -> bool {
+        let _ = tracks;
+        true
+    }
+}
+
+/// Takes a body apart, in pieces of any size.
+pub trait Reader: Default + Send {
+    /// Takes more of the body.
+    ///
+    /// # Errors
+    /// The body is not what it should be; that is final.
+    fn push(&mut self, data: &[u8]) -> Result<(), Failure>;
+
+    /// The next event; `None` until more was pushed.
+    fn poll_event(&mut self) -> Option<MediaEvent>;
+
+    /// Nothing follows. What waited for more may come out as further events.
+    ///
+    /// # Errors
+    /// The body ends in the middle of something.
+    fn finish(&mut self) -> Result<(), Failure>;
+}
+
+/// Plays and publishes streams over HTTP in a container.
+pub struct HttpStream<C> {
+    publish: Arc<dyn PublishRegistry>,
+    playback: Arc<dyn PlaybackRegistry>,
+    container: PhantomData<fn() -> C>,
+}
+
+impl<C> Clone for HttpStream<C> {
+    fn clone(&self) -> Self {
+        let (publish, playback) = (Arc::clone(&self.publish), Arc::clone(&self.playback));
+        Self { publish, playback, container: PhantomData }
+    }
+}
+
+impl<C: Container> core::fmt::Debug for HttpStream<C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "HttpStream({})", C::NAME)
+    }
+}
+
+impl<C: Container> HttpStream<C> {
+    /// Handlers of an engine, given its [`context`](arcly_core::Engine::context).
+    #[must_use]
+    pub fn new(context: &IngestContext) -> Self {
+        let (publish, playback) = (Arc::clone(&context.publish), Arc::clone(&context.playback));
+        Self { publish, playback, container: PhantomData }
+    }
+
+    /// Answers a request for the stream that `play` and `publish` ask for, whichever its method means.
+    ///
+    /// Cancel safe: a dropped call leaves nothing behind but what was published until then.
+    pub async fn handle<B>(&self, play: PlayRequest, method: &Method, body: B) -> Response<StreamBody<C>>
+    where
+        B: Body,
+    {
+        match *method {
+            Method::GET => self.play(play).await,
+            // Whether it is there now; whoever wants to wait asks for the stream.
+            Method::HEAD => self.play(play.wait(Duration::ZERO)).await.map(|_| StreamBody::empty()),
+            Method::POST | Method::PUT => {
+                let PlayRequest { key, client, credentials, .. } = play;
+                let mut request = PublishRequest::internal(key, client.protocol);
+                (request.client, request.credentials) = (client, credentials);
+                self.publish(request, body).await
+            }
+            _ => {
+                let mut response = problem::response(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "play with GET, publish with POST",
+                    None,
+                );
+                response
+                    .headers_mut()
+                    .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
+                response
+            }
+        }
+    }
+
+    /// Plays a stream. The response's extensions hold the reader's `Arc<ReaderState>`, for whoever knows better than
+    /// the body why it is dropped.
+    pub async fn play(&self, request: PlayRequest) -> Response<StreamBody<C>> {
+        match self.playback.subscribe(request).await {
+            Ok(subscription) if !C::can_carry(&subscription.tracks()) => {
+                let codecs: Vec<_> =
+                    subscription.tracks().iter().map(|track| track.codec.to_string()).collect();
+                let detail = format!("{} cannot carry {}", C::NAME, codecs.join(", "));
+                let reason = CloseReason::Unsupported;
+                problem::response(problem::status_of(reason), &detail, Some(reason))
+            }
+            Ok(subscription) => {
+                let state = Arc::clone(subscription.state());
+                let mut response = Response::new(StreamBody::live(subscription));
+                let headers = response.headers_mut();
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(C::MEDIA_TYPE));
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                response.extensions_mut().insert(state);
+                response
+            }
+            Err(error) => problem::refused(&error),
+        }
+    }
+
+    /// Publishes a body until it ends.
+    pub async fn publish<B: Body>(&self, request: PublishRequest, body: B) -> Response<StreamBody<C>> {
+        let publisher = match self.publish.publish(request).await {
+            Ok(publisher) => publisher,
+            Err(error) => return problem::refused(&error),
+        };
+        match ingest::<C, B>(publisher, body).await {
+            Ok(()) => {
+                let mut response = Response::new(StreamBody::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response
+            }
+            Err((reason, detail)) => problem::response(problem::status_of(reason), &detail, Some(reason)),
+        }
+    }
+}
+
+fn failed(error: &StreamError) -> Failure {
+    (error.reason(), format!("publishing ended: {}", error.reason()))
+}
+
+async fn ingest<C: Container, B: Body>(mut publisher: Publisher, body: B) -> Result<(), Failure> {
+    let result = ingest_all::<C, B>(&mut publisher, body).await;
+    if let Err((reason, _)) = &result {
+        // The first reason stands, so that one who was disconnected is not said to be malformed.
+        publisher.state().revoke(*reason);
+    }
+    result
+}
+
+async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -> Result<(), Failure> {
+    let (mut body, mut reader, mut frames) = (pin!(body), C::Reader::default(), 0_u64);
+    loop {
+        let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(PUBLISHER_IDLE, next) => frame,
+            reason = publisher.revoked() => return Err(failed(&StreamError::Closed(reason))),
+        };
+        let data = match frame {
+            Err(_) => return Err((CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into())),
+            Ok(Some(Err(_))) => return Err((CloseReason::PeerClosed, "the body broke off".into())),
+            Ok(Some(Ok(frame))) => frame.into_data().ok(),
+            Ok(None) => {
+                let ended = reader.finish();
+                frames = frames.saturating_add(publish(publisher, &mut reader)?);
+                ended?;
+                if frames == 0 {
+                    let detail = format!("the body holds no media; send {}", C::NAME);
+                    return Err((CloseReason::Malformed, detail));
+                }
+                return Ok(());
+            }
+        };
+        if let Some(data) = data {
+            frames = frames.saturating_add(take(publisher, &mut reader, data)?);
+        }
+    }
+}
+
+/// Demuxes and publishes; how many frames that were.
+fn take<R: Reader>(publisher: &mut Publisher, reader: &mut R, mut data: impl Buf) -> Result<u64, Failure> {
+    let mut frames = 0_u64;
+    while data.has_remaining() {
+        let piece = data.chunk();
+        let count = piece.len().min(PIECE);
+        let pushed = reader.push(piece.get(..count).unwrap_or_default());
+        data.advance(count);
+        // What came before the fault is good.
+        frames = frames.saturating_add(publish(publisher, reader)?);
+        pushed?;
+    }
+    Ok(frames)
+}
+
+/// Publishes what has come of the body; how many frames that were.
+fn publish<R: Reader>(publisher: &mut Publisher, reader: &mut R) -> Result<u64, Failure> {
+    let mut frames = 0_u64;
+    while let Some(event) = reader.poll_event() {
+        frames = frames.saturating_add(u64::from(matches!(event, MediaEvent::Frame(_))));
+        publisher.handle(event).map_err(|error| failed(&error))?;
+    }
+    Ok(frames)
+}
