@@ -154,6 +154,14 @@ impl FileWriter {
         Ok(Some(Patch { offset: self.front, bytes: header.into() }))
     }
 
+    /// Ends the file as it is, fragmented: for those who send it on at once, and cannot replace anything.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn end(mut self, out: &mut Vec<Bytes>) -> Result<(), MuxError> {
+        self.flush(out, true)
+    }
+
     /// Writes what is pending: all of it, or all but the newest frame of each track.
     fn flush(&mut self, out: &mut Vec<Bytes>, last: bool) -> Result<(), MuxError> {
         if self.fragmenter.is_none() {

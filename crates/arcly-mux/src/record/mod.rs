@@ -26,9 +26,11 @@ mod disk;
 mod format;
 mod index;
 mod name;
+mod playback;
 mod recorder;
 mod recordings;
 mod segmenter;
+mod source;
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, reason = "tests choose their numbers")]
@@ -37,6 +39,7 @@ mod tests;
 pub use format::Format;
 pub use index::{INDEX_NAME, Index, Recording};
 pub use name::{NameTemplate, TemplateError};
+pub use playback::{Playback, PlaybackError};
 pub use recorder::{Clip, MAX_QUEUE_BYTES, Recorder};
 pub use recordings::{Keep, Recordings};
 

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::flv;
+use crate::{flv, fmp4};
 
 const SECOND: Duration = Duration::from_secs(1);
 const STEP: TimeDelta = TimeDelta::from_millis(100);
@@ -352,6 +352,58 @@ async fn a_clip_has_its_pre_roll_and_ends_by_itself() {
     assert!((5.0..=6.1).contains(&length), "{length} s: 3 before, from a keyframe, and 2 behind");
     let frames = rig.frames(&clip).await;
     assert!(frames.first().expect("frames").is_keyframe());
+}
+
+/// The frames of a whole file of MP4.
+fn demux_mp4(file: &[u8]) -> Vec<MediaFrame> {
+    let mut reader = fmp4::Reader::new();
+    reader.push(file).expect("MP4");
+    reader.finish().expect("whole");
+    let events = std::iter::from_fn(|| reader.poll_event());
+    events
+        .filter_map(|event| match event {
+            MediaEvent::Frame(frame) => Some(frame),
+            MediaEvent::Tracks(_) => None,
+        })
+        .collect()
+}
+
+/// A span across three files is one file without a gap, whatever they are.
+#[tokio::test(start_paused = true)]
+async fn a_span_of_time_is_played_across_files() {
+    for format in [Format::Mp4, Format::Ts, Format::Flv] {
+        let mut rig = Rig::new(Source::h264_aac()).await;
+        let task = rig.record(RecordOptions { format, ..flv_files(3) }).await;
+        rig.play(9).await;
+        rig.stop.cancel();
+        assert!(task.await.expect("no panic").is_ok());
+        let start = rig.recordings()[0].start;
+        let (from, length) = (start + Duration::from_millis(2_500), Duration::from_secs(5));
+        let mut playback = Playback::new(Arc::clone(&rig.index), &key(), from, length).expect("recorded");
+        let mut file = Vec::new();
+        while let Some(bytes) = playback.next().await.expect("it plays") {
+            bytes.iter().for_each(|bytes| file.extend_from_slice(bytes));
+        }
+        let frames = demux_mp4(&file);
+        let video: Vec<_> = frames.iter().filter(|frame| frame.track == TrackId::VIDEO).collect();
+        assert!(video[0].is_keyframe());
+        // From the keyframe at 2 s (a GOP is a second) to 7.5 s, at 25 pictures a second.
+        assert!((136..=139).contains(&video.len()), "{format:?}: {} pictures", video.len());
+        for pair in video.windows(2) {
+            let step = (pair[1].dts - pair[0].dts).to_millis();
+            assert!((39..=41).contains(&step), "{format:?}: {step} ms between {pair:?}");
+        }
+        let sent: Vec<_> = rig.published.iter().filter(|frame| frame.track == TrackId::VIDEO).collect();
+        let first = sent.iter().position(|frame| frame.dts.to_millis() >= 1_900 && frame.is_keyframe());
+        let sent = &sent[first.expect("a keyframe")..];
+        assert!(video.iter().zip(sent).all(|(got, sent)| got.payload == sent.payload), "{format:?}");
+        let sounds: Vec<_> = frames.iter().filter(|frame| frame.track == TrackId::AUDIO).collect();
+        for pair in sounds.windows(2) {
+            let step = (pair[1].dts - pair[0].dts).to_ticks(arcly_core::Timescale::of(48_000));
+            assert_eq!(step, 1_024, "{format:?}");
+        }
+        assert!(Playback::new(Arc::clone(&rig.index), &key(), start + SECOND * 60, length).is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]

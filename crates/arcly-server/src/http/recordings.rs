@@ -8,13 +8,13 @@ use arcly_core::contract::auth::Action;
 use arcly_core::contract::storage::StorageError;
 use arcly_core::wall::Rfc3339;
 use arcly_core::{ClientInfo, StreamKey};
-use arcly_mux::record::{Clip, Index, Recording, Recordings};
+use arcly_mux::record::{Clip, Index, Playback, PlaybackError, Recording, Recordings};
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{OriginalUri, Query, Request, State};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
+use futures_util::{TryStreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,6 +30,10 @@ use crate::server::Server;
 const PREFIX: &str = "/api/v1/recordings/";
 /// The last segment of the list of a stream's recordings.
 const LIST: &str = "/recordings";
+/// The last segment of a span of time.
+const SPAN: &str = "/recordings.mp4";
+/// The longest span that is played.
+const MAX_SPAN: Duration = Duration::from_secs(24 * 3_600);
 /// Recordings of one answer, unless fewer are asked for.
 const MAX_ITEMS: usize = 1_000;
 /// Bytes that are read from disk at a time.
@@ -199,27 +203,39 @@ pub(super) async fn end(
     }
 }
 
-/// `/{path}/recordings`, and the files below: what of a path is the stream, and which file is asked for.
-pub(super) fn of_path(path: &str) -> Option<(StreamKey, Option<&str>)> {
-    let (stream, file) = match path.strip_suffix(LIST) {
-        Some(stream) => (stream, None),
-        None => {
-            let (folder, file) = path.rsplit_once('/')?;
-            (folder.strip_suffix(LIST)?, Some(file))
-        }
+/// What is asked for of a stream's recordings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked<'a> {
+    /// Which there are: `/{path}/recordings`.
+    List,
+    /// One file: `/{path}/recordings/1795342530000123.mp4`.
+    File(&'a str),
+    /// A span of time: `/{path}/recordings.mp4?start=&duration=`.
+    Span,
+}
+
+/// What of a path is the stream, and what is asked for.
+pub(super) fn of_path(path: &str) -> Option<(StreamKey, Asked<'_>)> {
+    let (stream, asked) = if let Some(stream) = path.strip_suffix(LIST) {
+        (stream, Asked::List)
+    } else if let Some(stream) = path.strip_suffix(SPAN) {
+        (stream, Asked::Span)
+    } else {
+        let (folder, file) = path.rsplit_once('/')?;
+        (folder.strip_suffix(LIST)?, Asked::File(file))
     };
     // The page of a stream that is called `recordings`.
     if !stream.contains('/') {
         return None;
     }
-    Some((StreamKey::parse(stream).ok()?, file))
+    Some((StreamKey::parse(stream).ok()?, asked))
 }
 
 /// Answers a request for a stream's recordings, for those who may play it.
 pub(super) async fn answer(
     server: &Arc<Server>,
     key: StreamKey,
-    file: Option<&str>,
+    asked: Asked<'_>,
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
@@ -239,17 +255,48 @@ pub(super) async fn answer(
         Ok(recordings) => recordings,
         Err(error) => return refused(&error).into_response(),
     };
-    let Some(file) = file else {
-        let Query(params) = Query::try_from_uri(&parts.uri).unwrap_or_default();
-        return match items(recordings.index(), &[key], &params) {
+    let Query(params) = Query::try_from_uri(&parts.uri).unwrap_or_default();
+    match asked {
+        Asked::List => match items(recordings.index(), &[key], &params) {
             Ok(items) => Json(json!({ "items": items })).into_response(),
             Err(problem) => problem.into_response(),
-        };
-    };
-    match find(recordings.index(), &key, file) {
-        Some(recording) => send(Arc::clone(recordings), recording, &parts.method, &parts.headers),
-        None => no_recording(&key).into_response(),
+        },
+        Asked::Span => span(recordings, &key, &params, &parts.method),
+        Asked::File(file) => match find(recordings.index(), &key, file) {
+            Some(recording) => send(Arc::clone(recordings), recording, &parts.method, &parts.headers),
+            None => no_recording(&key).into_response(),
+        },
     }
+}
+
+/// A span of time as one file, which is made while it is sent.
+fn span(recordings: &Arc<Recordings>, key: &StreamKey, params: &Params, method: &Method) -> Response {
+    let wrong = |what: String| Problem::new(StatusCode::BAD_REQUEST, what).into_response();
+    let Some(start) = params.get("start").and_then(|start| start.parse::<Rfc3339>().ok()) else {
+        return wrong("start: a time as in 2026-11-22T10:15:30Z".into());
+    };
+    let duration = params.get("duration").and_then(|duration| duration.parse::<Span>().ok());
+    let Some(duration) = duration.filter(|span| !span.0.is_zero() && span.0 <= MAX_SPAN) else {
+        return wrong("duration: as in 90s, at most 24 hours".into());
+    };
+    let Some(playback) = Playback::new(Arc::clone(recordings.index()), key, start.0, duration.0) else {
+        let detail = format!("nothing of `{key}` was recorded then; see /{key}{LIST}");
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    };
+    let body = if *method == Method::HEAD { Body::empty() } else { played(playback) };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(arcly_mux::fmp4::MEDIA_TYPE)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (headers, body).into_response()
+}
+
+fn played(playback: Playback) -> Body {
+    let parts = stream::try_unfold(playback, |mut playback| async move {
+        Ok::<_, PlaybackError>(playback.next().await?.map(|bytes| (bytes, playback)))
+    });
+    let pieces = parts.map_ok(|bytes| stream::iter(bytes.into_iter().map(Ok::<_, PlaybackError>)));
+    Body::from_stream(pieces.try_flatten())
 }
 
 fn find(index: &Index, key: &StreamKey, file: &str) -> Option<Recording> {
@@ -359,8 +406,9 @@ mod tests {
     #[test]
     fn paths() {
         let of = |path: &'static str| of_path(path).map(|(key, file)| (key.to_string(), file));
-        assert_eq!(of("live/cam/recordings"), Some(("live/cam".into(), None)));
-        assert_eq!(of("live/cam/recordings/1.mp4"), Some(("live/cam".into(), Some("1.mp4"))));
+        assert_eq!(of("live/cam/recordings"), Some(("live/cam".into(), Asked::List)));
+        assert_eq!(of("live/cam/recordings.mp4"), Some(("live/cam".into(), Asked::Span)));
+        assert_eq!(of("live/cam/recordings/1.mp4"), Some(("live/cam".into(), Asked::File("1.mp4"))));
         for path in
             ["live/recordings", "live/recordings/x", "live/cam", "recordings", "live/../recordings", ""]
         {

@@ -74,6 +74,16 @@ fn the_test_stream_is_recorded_listed_played_and_removed() {
             (2.0..4.1).contains(&seconds) && pictures > 40 && sounds > 40,
             "{seconds} s, {pictures}, {sounds}"
         );
+        let span =
+            format!("/live/demo/recordings.mp4?start={}&duration=3s", items[0]["start"].as_str().unwrap());
+        let span = get(http, &span, "GET", "");
+        assert_eq!(span.status, 200, "{}", span.text());
+        std::fs::write(&file, &span.body).unwrap();
+        let [pictures, _] = play(&file, &ffmpeg, &probe);
+        assert!(pictures > 60, "{pictures} pictures of 3 s, across two files");
+        assert_eq!(get(http, "/live/demo/recordings.mp4?start=now", "GET", "").status, 400);
+        let past = "/live/demo/recordings.mp4?start=2020-01-01T00:00:00Z&duration=1s";
+        assert_eq!(get(http, past, "GET", "").status, 404);
         let listed = get(http, "/live/demo/recordings", "GET", "").json();
         assert_eq!(listed["items"].as_array().unwrap().len(), items.len());
         let name = url.rsplit('/').next().unwrap();

@@ -121,6 +121,13 @@ impl Lane {
         self.peek().map(|sample| self.at(sample.dts))
     }
 
+    /// Passes over the samples that are decoded before `from`.
+    pub(super) fn skip_to(&mut self, from: Timestamp) {
+        while self.next_at().is_some_and(|at| at < from) {
+            self.advance();
+        }
+    }
+
     fn at(&self, ticks: i64) -> Timestamp {
         let ticks = ticks.saturating_add(self.shift.unwrap_or_default()).saturating_sub(self.edit.media_time);
         Timestamp::from_ticks(ticks, self.timescale) + self.edit.empty

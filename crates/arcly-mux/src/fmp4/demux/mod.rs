@@ -29,7 +29,7 @@ use std::collections::VecDeque;
 use arcly_codec::nal::MAX_ACCESS_UNIT_BYTES;
 use arcly_core::track::MAX_TRACKS as MAX_TRACK_IDS;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader as Cursor};
-use arcly_core::{CloseReason, MediaEvent, TrackId, TrackSet};
+use arcly_core::{CloseReason, MediaEvent, Timestamp, TrackId, TrackSet};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -141,6 +141,8 @@ pub struct Demuxer {
     bad_in_a_row: u32,
     truncated: bool,
     done: bool,
+    /// Samples that are decoded before are left out.
+    from: Option<Timestamp>,
 }
 
 impl Default for Demuxer {
@@ -164,7 +166,14 @@ impl Demuxer {
             bad_in_a_row: 0,
             truncated: false,
             done: false,
+            from: None,
         }
+    }
+
+    /// From now on leaves out what is decoded before `at`, on the file's timeline, without reading it. What comes first then
+    /// need not be a keyframe.
+    pub const fn skip_to(&mut self, at: Timestamp) {
+        self.from = Some(at);
     }
 
     /// True when the file ended before its last box did: what was whole came out.
@@ -233,6 +242,9 @@ impl Demuxer {
 
     /// Makes a frame of the next sample where its bytes are there; else says what to read.
     fn next(&mut self) -> Result<Wanted, DemuxError> {
+        if let Some(from) = self.from {
+            self.lanes.iter_mut().for_each(|lane| lane.skip_to(from));
+        }
         let next = self.lanes.iter().enumerate().filter_map(|(at, lane)| Some((lane.next_at()?, at))).min();
         let Some((_, index)) = next else { return Ok(Wanted::Header) };
         let Some(lane) = self.lanes.get_mut(index) else { return Ok(Wanted::Header) };
