@@ -23,6 +23,7 @@
 #![deny(missing_docs)]
 
 mod auth;
+mod certificate;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -75,13 +75,26 @@ async fn serve(args: &ServeArgs, demo: bool) -> Result<(), Failure> {
             arcly_server::demo::key()
         );
     }
-    stop_signal().await;
+    tokio::select! {
+        () = stop_signal() => {}
+        () = reload_on_hangup(&server) => {}
+    }
     tracing::info!("going down; a second signal ends at once");
     tokio::select! {
         () = server.shut_down() => {}
         () = stop_signal() => tracing::warn!("ended at once"),
     }
     Ok(())
+}
+
+/// Reloads with each SIGHUP. Never completes.
+async fn reload_on_hangup(server: &Server) {
+    let Ok(mut signals) = signal(SignalKind::hangup()) else { return std::future::pending().await };
+    while signals.recv().await.is_some() {
+        tracing::info!("reloading");
+        server.reload_certificate().await;
+    }
+    std::future::pending().await
 }
 
 /// Completes with the next SIGINT or SIGTERM.

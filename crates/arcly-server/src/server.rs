@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticators;
+use crate::certificate::Certificate;
 use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig, UdpInputConfig};
 use crate::http::Connections;
 use crate::relay::Relays;
@@ -46,6 +47,8 @@ pub struct Server {
     stats: Arc<Stats>,
     /// Decides what a page may show to strangers; everything when there is none.
     public: Option<Arc<dyn StreamAuthenticator>>,
+    /// Of every TLS listener.
+    certificate: Option<Arc<Certificate>>,
     connections: Arc<Connections>,
     /// Writes to readers.
     egress: Arc<Egress>,
@@ -115,6 +118,7 @@ impl Server {
         let listeners = bound.listeners().map_err(io_error)?;
         let server = Arc::new(Self {
             relays: Relays::new(Arc::clone(&engine), listeners.clone(), shutdown.clone()),
+            certificate: tls.as_ref().map(|tls| Arc::clone(&tls.certificate)),
             connections: Arc::new(Connections::new(&config.limits)),
             egress: Arc::new(start_egress(&config.egress)),
             listeners,
@@ -144,6 +148,9 @@ impl Server {
         for (key, socket) in bound.udp {
             let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
             self.tasks.spawn(udp::run_input(engine, socket, key, shutdown));
+        }
+        if let Some(certificate) = &self.certificate {
+            self.tasks.spawn(Arc::clone(certificate).watch(self.shutdown.clone()));
         }
         self.serve_rtmp(bound.rtmp, None);
         self.serve_rtmp(bound.rtmps, rtmps);
@@ -272,6 +279,19 @@ impl Server {
     #[must_use]
     pub const fn shutdown(&self) -> &CancellationToken {
         &self.shutdown
+    }
+
+    /// Reads the TLS certificate again, whether its files seem to have changed or not. One that cannot be used changes
+    /// nothing but a count.
+    pub async fn reload_certificate(&self) {
+        let Some(certificate) = self.certificate.clone() else { return };
+        // Files may be on a disk that is slow, or not there. A look that panics is a look less.
+        let _ = tokio::task::spawn_blocking(move || certificate.refresh(true)).await;
+    }
+
+    /// The certificate of the TLS listeners.
+    pub(crate) const fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
     }
 
     /// What protocols need of the engine.

@@ -196,6 +196,18 @@ impl Server {
             &stats.skipped(),
         )?;
         families.gauge("arcly_http_connections", "Open HTTP connections", self.http_connections())?;
+        if let Some(certificate) = self.certificate() {
+            families.gauge(
+                "arcly_tls_certificate_expiry_timestamp_seconds",
+                "When the TLS certificate in use expires, Unix time",
+                u64::try_from(certificate.expires()).unwrap_or(0),
+            )?;
+            families.counter(
+                "arcly_tls_certificate_rejected",
+                "Times that the certificate's files held none that could be used",
+                certificate.rejected(),
+            )?;
+        }
         families.counter("arcly_panics", "Tasks that panicked; always a bug", panics())
     }
 

@@ -1,8 +1,9 @@
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use arcly_testkit::process::{Arcly, run};
 
-use crate::client::{PATIENCE, arcly, wait_until};
+use crate::client::{PATIENCE, arcly, get, wait_until};
 
 #[test]
 fn a_certificate_starts_https_and_rtmps() {
@@ -37,4 +38,74 @@ fn a_certificate_starts_https_and_rtmps() {
         wait_until(expect, || curl() == expect);
     }
     assert_ne!(rtmps.port(), 0);
+}
+
+/// A certificate and its key, each written as a whole.
+fn put(dir: &std::path::Path, made: &rcgen::CertifiedKey<rcgen::KeyPair>) {
+    for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
+        std::fs::write(dir.join("new"), text).unwrap();
+        std::fs::rename(dir.join("new"), dir.join(name)).unwrap();
+    }
+}
+
+/// Asks for `path` of `https`, trusting only the certificate in that file; curl's exit code.
+fn trusts(https: u16, cert: &std::path::Path, path: &str) -> bool {
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-o", "/dev/null", "--max-time", "5", "--cacert"]).arg(cert);
+    curl.args(["--resolve", &format!("localhost:{https}:127.0.0.1")]);
+    run(curl.arg(format!("https://localhost:{https}{path}")), PATIENCE).status.success()
+}
+
+#[test]
+fn f58_a_certificate_is_replaced_under_running_sessions() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (old, new) = (made(), made());
+    let file = |name: &str| dir.path().join(name);
+    std::fs::write(file("old.pem"), old.cert.pem()).unwrap();
+    std::fs::write(file("newest.pem"), new.cert.pem()).unwrap();
+    put(dir.path(), &old);
+    let config = format!(
+        "[tls]\ncert = '{}'\nkey = '{}'\n[rtmp]\ntls_listen = 'off'\n[http]\ntls_listen = '127.0.0.1:0'\n",
+        file("cert.pem").display(),
+        file("key.pem").display(),
+    );
+    std::fs::write(file("arcly.toml"), config).unwrap();
+    let flags = ["demo", "--rtmp", "off", "--http", "127.0.0.1:0", "-c"];
+    let mut server = Arcly::start(arcly(&flags).arg(file("arcly.toml")));
+    let (http, https) = (server.addr("http"), server.addr("https").port());
+    wait_until("live/demo is live", || get(http, "/live/demo.flv", "HEAD", "").status == 200);
+    assert!(trusts(https, &file("old.pem"), "/healthz") && !trusts(https, &file("newest.pem"), "/healthz"));
+
+    // A session that lasts through all of it.
+    let url = format!("https://localhost:{https}/live/demo.flv");
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "--max-time", "8", "-o"]).arg(file("played.flv")).arg("--cacert").arg(file("old.pem"));
+    curl.args(["--resolve", &format!("localhost:{https}:127.0.0.1"), &url]);
+    let session = std::thread::spawn(move || run(&mut curl, PATIENCE));
+    let metric = |name: &str| {
+        let metrics = get(http, "/metrics", "GET", "").text();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();
+        line.parse::<f64>().unwrap()
+    };
+    assert!(metric("arcly_tls_certificate_expiry_timestamp_seconds ") > 2e9);
+
+    let began = Instant::now();
+    std::fs::write(file("cert.pem"), &new.cert.pem().as_bytes()[..100]).unwrap();
+    wait_until("the half of a certificate is refused", || {
+        metric("arcly_tls_certificate_rejected_total ") >= 1.0
+    });
+    assert!(server.log().contains("the TLS certificate in use stays"), "{}", server.log());
+    assert!(trusts(https, &file("old.pem"), "/healthz"), "the old one stays");
+    put(dir.path(), &new);
+    wait_until("the new certificate is served", || trusts(https, &file("newest.pem"), "/healthz"));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+
+    put(dir.path(), &old);
+    server.process().signal("HUP");
+    wait_until("the old certificate is back", || trusts(https, &file("old.pem"), "/healthz"));
+    let played = session.join().unwrap();
+    assert_eq!(played.status.code(), Some(28), "the session lasts until curl has had enough");
+    let length = std::fs::metadata(file("played.flv")).unwrap().len();
+    assert!(length > 100_000, "{length} bytes of the stream");
 }
