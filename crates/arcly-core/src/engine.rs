@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -116,13 +117,13 @@ impl EngineBuilder {
     /// task that ends with the engine; elsewhere call [`Engine::maintain`] twice a second.
     #[must_use]
     pub fn build(self) -> Arc<Engine> {
+        let policies =
+            Policies { apps: self.apps, default_app: self.default_app, max_streams: self.max_streams };
         let engine = Arc::new(Engine {
-            apps: self.apps,
-            default_app: self.default_app,
+            policies: ArcSwap::from_pointee(policies),
             authenticator: self.authenticator,
             audit: self.audit,
             on_demand: self.on_demand,
-            max_streams: self.max_streams,
             streams: RwLock::default(),
             next_id: AtomicU64::new(1),
             events: Arc::new(Events::new(self.observers)),
@@ -167,17 +168,22 @@ pub struct EngineUsage {
 ///
 /// The two doors are [`PublishRegistry`] and [`PlaybackRegistry`]; protocols know only those.
 pub struct Engine {
-    apps: HashMap<Arc<str>, Arc<AppSpec>>,
-    default_app: Option<AppSpec>,
+    policies: ArcSwap<Policies>,
     authenticator: Arc<dyn StreamAuthenticator>,
     audit: Arc<dyn AuditSink>,
     on_demand: Option<Arc<dyn OnDemand>>,
-    max_streams: usize,
     streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     next_id: AtomicU64,
     events: Arc<Events>,
     draining: CancellationToken,
     dropped: CancellationToken,
+}
+
+/// What holds for streams from their beginning to their end.
+struct Policies {
+    apps: HashMap<Arc<str>, Arc<AppSpec>>,
+    default_app: Option<AppSpec>,
+    max_streams: usize,
 }
 
 impl core::fmt::Debug for Engine {
@@ -313,11 +319,25 @@ impl Engine {
         }
     }
 
+    /// Replaces the applications, the policy of those that are not listed (`None` refuses them) and the bound on streams,
+    /// for streams that begin from now on. Streams that are there keep what they began with, and more of them than the
+    /// bound are not ended.
+    pub fn set_policies(
+        &self,
+        apps: impl IntoIterator<Item = AppSpec>,
+        default_app: Option<AppSpec>,
+        max_streams: usize,
+    ) {
+        let apps = apps.into_iter().map(|app| (Arc::clone(&app.name), Arc::new(app))).collect();
+        self.policies.store(Arc::new(Policies { apps, default_app, max_streams }));
+    }
+
     fn app(&self, key: &StreamKey) -> Result<Arc<AppSpec>> {
-        if let Some(app) = self.apps.get(key.app()) {
+        let policies = self.policies.load();
+        if let Some(app) = policies.apps.get(key.app()) {
             return Ok(Arc::clone(app));
         }
-        let app = self.default_app.clone().ok_or_else(|| refused(key, CloseReason::Forbidden))?;
+        let app = policies.default_app.clone().ok_or_else(|| refused(key, CloseReason::Forbidden))?;
         Ok(Arc::new(AppSpec { name: key.app().into(), ..app }))
     }
 
@@ -331,7 +351,7 @@ impl Engine {
         if let Some(stream) = streams.get(key).filter(|stream| stream.log().closed().is_none()) {
             return Ok(Arc::clone(stream));
         }
-        if streams.len() >= self.max_streams && !streams.contains_key(key) {
+        if streams.len() >= self.policies.load().max_streams && !streams.contains_key(key) {
             return Err(refused(key, CloseReason::Limit("streams")));
         }
         let stream = Stream::new(key.clone(), app, Arc::clone(&self.events));

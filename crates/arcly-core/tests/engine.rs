@@ -421,3 +421,22 @@ async fn start_modes() {
     assert_eq!(first(StartMode::LiveEdge).await, None);
     assert_eq!(TimeDelta::from_millis(1), TimeDelta::from_duration(Duration::from_millis(1)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn f61_policies_change_for_streams_that_begin_later() {
+    let engine = engine(AppSpec::new("live").takeover(Takeover::Reject));
+    let _incumbent = publish(&engine).await.unwrap();
+    engine.set_policies([AppSpec::new("live").takeover(Takeover::Replace)], None, 2);
+    assert_eq!(
+        publish(&engine).await.unwrap_err().reason(),
+        CloseReason::Conflict,
+        "it began with that policy"
+    );
+    let other = |app: &str| engine.publish(PublishRequest::internal(StreamKey::new(app, "b"), "test"));
+    assert_eq!(other("unlisted").await.unwrap_err().reason(), CloseReason::Forbidden);
+    let _first = other("live").await.unwrap();
+    assert!(other("live").await.is_ok(), "this one began with the new one");
+    engine.set_policies([AppSpec::new("live")], None, 1);
+    let third = engine.publish(PublishRequest::internal(StreamKey::new("live", "c"), "test")).await;
+    assert_eq!(third.unwrap_err().reason(), CloseReason::Limit("streams"));
+}

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use arcly_core::contract::auth::{
-    ActionSet, AuthError, AuthRequest, Grant, HmacTokenAuthenticator, NameRule, RuleError, StaticUsers,
-    StreamAuthenticator, Throttled,
+    ActionSet, AllowAll, AuthError, AuthRequest, Grant, HmacTokenAuthenticator, NameRule, RuleError,
+    StaticUsers, StreamAuthenticator, Throttled,
 };
 use async_trait::async_trait;
 
@@ -36,6 +37,37 @@ impl Authenticators {
         }
         let plain = Arc::new(Configured { users: users(config)?, tokens: tokens(config)? });
         Ok(Some(Self { throttled: Arc::new(Throttled::new(Arc::clone(&plain))), plain }))
+    }
+}
+
+/// The authenticators in force, until a new configuration replaces them. Without any everybody may do everything. Who was
+/// let in stays in.
+#[derive(Default)]
+pub(crate) struct InForce(ArcSwapOption<Authenticators>);
+
+impl InForce {
+    pub(crate) fn new(authenticators: Option<Authenticators>) -> Self {
+        Self(ArcSwapOption::new(authenticators.map(Arc::new)))
+    }
+
+    /// Replaces them. How often somebody has guessed wrong is forgotten.
+    pub(crate) fn replace(&self, authenticators: Option<Authenticators>) {
+        self.0.store(authenticators.map(Arc::new));
+    }
+
+    /// For questions of the server itself.
+    pub(crate) fn plain(&self) -> Option<Arc<dyn StreamAuthenticator>> {
+        self.0.load().as_ref().map(|authenticators| Arc::clone(&authenticators.plain))
+    }
+}
+
+#[async_trait]
+impl StreamAuthenticator for InForce {
+    async fn authenticate(&self, request: &AuthRequest) -> Result<Grant, AuthError> {
+        match self.0.load_full() {
+            Some(authenticators) => authenticators.throttled.authenticate(request).await,
+            None => AllowAll.authenticate(request).await,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use arcly_server::config::{ConfigError, LogConfig, Overrides};
 use arcly_server::relay::{self, Endpoint};
 use arcly_server::{Config, Server, log, probe, stats};
 use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -63,6 +63,8 @@ async fn serve(args: &ServeArgs, demo: bool) -> Result<(), Failure> {
     let config = Config::load(args.config.as_deref(), std::env::vars(), &args.overrides())?;
     log::init(&config.log)?;
     stats::watch_panics();
+    // Caught from before anybody is told that the server is ready.
+    let hangups = signal(SignalKind::hangup());
     let server = Server::start(config, demo)?;
     for listener in server.listeners() {
         eprintln!("listening protocol={} addr={}", listener.protocol, listener.addr);
@@ -77,7 +79,7 @@ async fn serve(args: &ServeArgs, demo: bool) -> Result<(), Failure> {
     }
     tokio::select! {
         () = stop_signal() => {}
-        () = reload_on_hangup(&server) => {}
+        () = reload_on_hangup(hangups, &server, args) => {}
     }
     tracing::info!("going down; a second signal ends at once");
     tokio::select! {
@@ -88,13 +90,33 @@ async fn serve(args: &ServeArgs, demo: bool) -> Result<(), Failure> {
 }
 
 /// Reloads with each SIGHUP. Never completes.
-async fn reload_on_hangup(server: &Server) {
-    let Ok(mut signals) = signal(SignalKind::hangup()) else { return std::future::pending().await };
-    while signals.recv().await.is_some() {
-        tracing::info!("reloading");
-        server.reload_certificate().await;
+async fn reload_on_hangup(signals: std::io::Result<Signal>, server: &Server, args: &ServeArgs) {
+    if let Ok(mut signals) = signals {
+        while signals.recv().await.is_some() {
+            reload(server, args);
+            server.reload_certificate().await;
+        }
     }
+    // Without a handler the signal ends the process by itself.
     std::future::pending().await
+}
+
+/// Reads the configuration as at the start. One that cannot be used changes nothing.
+fn reload(server: &Server, args: &ServeArgs) {
+    let config = Config::load(args.config.as_deref(), std::env::vars(), &args.overrides());
+    match config.and_then(|config| server.reload(config)) {
+        Ok(restart) if restart.is_empty() => tracing::info!("the configuration is in force"),
+        Ok(restart) => {
+            let keys = restart.join(", ");
+            tracing::warn!(keys, "the configuration is in force, but for these keys, which need a restart");
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let error =
+                error.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
+            tracing::error!(error, "the configuration has not changed");
+        }
+    }
 }
 
 /// Completes with the next SIGINT or SIGTERM.

@@ -53,20 +53,21 @@ fn folder(config: &Config) -> PathBuf {
 /// Begins to record, if anything is to be recorded by itself or there are recordings from before.
 pub(crate) async fn start(server: Arc<Server>) {
     let config = server.config();
-    if config.record.streams.is_empty() && !folder(config).is_dir() {
+    if config.record.streams.is_empty() && !folder(&config).is_dir() {
         return;
     }
     if let Err(error) = server.recordings().await {
-        tracing::error!(folder = %folder(server.config()).display(), %error, "nothing is recorded");
+        tracing::error!(folder = %folder(&config).display(), %error, "nothing is recorded");
     }
 }
 
 /// Opens the folder, and records what is to be recorded by itself until the server goes down.
 pub(crate) async fn open(server: &Arc<Server>) -> Result<Arc<Recordings>, StorageError> {
-    let record = &server.config().record;
+    let config = server.config();
+    let record = &config.record;
     // Checked when the configuration was.
     let (options, rules) = (record.options().unwrap_or_default(), record.rules().unwrap_or_default());
-    let storage = FsStorage::open(folder(server.config())).await?;
+    let storage = FsStorage::open(folder(&config)).await?;
     let index = Index::open(Arc::new(storage), &options.name).await?;
     let recorder = Recorder::new(server.context(), index, options);
     let recordings = Recordings::new(recorder, record.keep(), server.shutdown());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
 use arcly_core::contract::storage::StorageError;
 use arcly_core::egress::{Egress, Tick};
@@ -15,14 +16,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Authenticators;
+use crate::auth::{Authenticators, InForce};
 use crate::certificate::Certificate;
 use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig, UdpInputConfig};
 use crate::http::Connections;
 use crate::relay::Relays;
 use crate::stats::Stats;
 use crate::tls::Tls;
-use crate::{demo, net, recording, udp};
+use crate::{demo, log, net, recording, udp};
 
 /// How long sessions have to say good-bye before they are cut off.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -42,11 +43,10 @@ pub struct Listener {
 
 /// A running server. Ends when [`shut_down`](Self::shut_down) is called.
 pub struct Server {
-    config: Config,
+    config: ArcSwap<Config>,
     engine: Arc<Engine>,
     stats: Arc<Stats>,
-    /// Decides what a page may show to strangers; everything when there is none.
-    public: Option<Arc<dyn StreamAuthenticator>>,
+    auth: Arc<InForce>,
     /// Of every TLS listener.
     certificate: Option<Arc<Certificate>>,
     connections: Arc<Connections>,
@@ -113,7 +113,8 @@ impl Server {
         let io_error = |error: std::io::Error| ConfigError::new(error.to_string());
         let bound = Bound::new(&config, tls.is_some()).map_err(io_error)?;
         let stats = Arc::new(Stats::default());
-        let engine = build_engine(&config, auth.as_ref(), &stats);
+        let auth = Arc::new(InForce::new(auth));
+        let engine = build_engine(&config, &auth, &stats);
         let shutdown = CancellationToken::new();
         let listeners = bound.listeners().map_err(io_error)?;
         let server = Arc::new(Self {
@@ -123,11 +124,11 @@ impl Server {
             egress: Arc::new(start_egress(&config.egress)),
             listeners,
             recordings: tokio::sync::OnceCell::new(),
-            public: auth.map(|auth| auth.plain),
+            auth,
             started_at: SystemTime::now(),
             ready: AtomicBool::new(false),
             tasks: TaskTracker::new(),
-            config,
+            config: ArcSwap::from_pointee(config),
             engine,
             stats,
             shutdown,
@@ -184,14 +185,15 @@ impl Server {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
         }
         self.tasks.spawn(recording::start(Arc::clone(self)));
-        for output in &self.config.udp.output {
+        let config = self.config();
+        for output in &config.udp.output {
             let wrong = |error: &dyn core::fmt::Display| ConfigError::new(format!("udp.output: {error}"));
             let key = StreamKey::parse(&output.path).map_err(|error| wrong(&error))?;
             let url = output.url.parse().map_err(|error| wrong(&error))?;
             let (engine, shutdown) = (Arc::clone(&self.engine), self.shutdown.clone());
             self.tasks.spawn(udp::run_output(engine, key, url, shutdown));
         }
-        for relay in &self.config.relays {
+        for relay in &config.relays {
             self.relays
                 .start_configured(&relay.from, &relay.to)
                 .map_err(|e| ConfigError::new(format!("relays: {e}")))?;
@@ -215,8 +217,29 @@ impl Server {
 
     /// The configuration in force.
     #[must_use]
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Puts a new configuration in force as far as that is possible while the server runs: credentials, applications,
+    /// limits, allowed origins and the log's filter, for what begins from now on. Who was let in stays in, and streams
+    /// that are there keep the policy they began with. Returns the keys that differ and need a restart.
+    ///
+    /// # Errors
+    /// Something of it cannot be used; nothing has changed then.
+    pub fn reload(&self, new: Config) -> Result<Vec<String>, ConfigError> {
+        let auth = Authenticators::from_config(&new.auth)?;
+        let filter = log::Filter::new(&new.log)?;
+        let old = self.config();
+        let in_force = old.with_what_may_change(&new);
+        filter.apply();
+        self.auth.replace(auth);
+        let (apps, default_app) = app_specs(&in_force);
+        self.engine.set_policies(apps, default_app, in_force.limits.streams);
+        self.connections.set_limits(&in_force.limits);
+        let restart = in_force.differences(&new);
+        self.config.store(Arc::new(in_force));
+        Ok(restart)
     }
 
     /// The engine.
@@ -313,7 +336,7 @@ impl Server {
 
     /// Whether anybody without credentials may play `key`.
     pub(crate) async fn is_public(&self, key: &StreamKey) -> bool {
-        let Some(auth) = &self.public else { return true };
+        let Some(auth) = self.auth.plain() else { return true };
         let request = AuthRequest::new(Action::Play, key.clone(), Credentials::new("http"));
         auth.authenticate(&request).await.is_ok()
     }
@@ -334,17 +357,23 @@ fn bind_udp(input: &UdpInputConfig) -> std::io::Result<(StreamKey, Receiver)> {
     Ok((key, Receiver::bind(&url).map_err(|error| wrong(&error))?))
 }
 
-fn build_engine(config: &Config, auth: Option<&Authenticators>, stats: &Arc<Stats>) -> Arc<Engine> {
-    let mut builder = Engine::builder().max_streams(config.limits.streams).observer(Arc::clone(stats) as _);
-    let readers = config.limits.readers_per_stream;
-    for (name, app) in &config.apps {
-        let spec = app_spec(name, app, readers);
-        builder = if name == DEFAULT_APP { builder.default_app(spec) } else { builder.app(spec) };
-    }
-    if let Some(auth) = auth {
-        builder = builder.authenticator(Arc::clone(&auth.throttled));
-    }
-    builder.build()
+fn build_engine(config: &Config, auth: &Arc<InForce>, stats: &Arc<Stats>) -> Arc<Engine> {
+    let builder = Engine::builder()
+        .max_streams(config.limits.streams)
+        .observer(Arc::clone(stats) as _)
+        .authenticator(Arc::clone(auth) as _);
+    let (apps, default_app) = app_specs(config);
+    let builder = apps.into_iter().fold(builder, arcly_core::EngineBuilder::app);
+    default_app.into_iter().fold(builder, arcly_core::EngineBuilder::default_app).build()
+}
+
+/// The applications, and the policy of all others.
+fn app_specs(config: &Config) -> (Vec<AppSpec>, Option<AppSpec>) {
+    let spec = |(name, app): (&String, &AppConfig)| app_spec(name, app, config.limits.readers_per_stream);
+    let listed = config.apps.iter().filter(|(name, _)| *name != DEFAULT_APP).map(spec).collect();
+    let default = config.apps.get_key_value(DEFAULT_APP).map(spec);
+    // As when the file says nothing of it.
+    (listed, default.or_else(|| Some(AppSpec::new(""))))
 }
 
 fn app_spec(name: &str, config: &AppConfig, readers: usize) -> AppSpec {

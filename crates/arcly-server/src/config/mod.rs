@@ -10,6 +10,7 @@
 //! An unknown key anywhere is an error that names the key and the nearest valid name.
 
 mod load;
+mod reload;
 mod validate;
 mod value;
 

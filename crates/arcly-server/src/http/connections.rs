@@ -22,27 +22,34 @@ const FEWEST: usize = 16;
 /// The open connections, bounded in all and for each address.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    max: usize,
-    max_per_address: usize,
     next: AtomicU64,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
+    max: usize,
+    max_per_address: usize,
     connections: HashMap<u64, Arc<Connection>>,
     per_address: HashMap<IpAddr, usize>,
 }
 
 impl Connections {
     pub(crate) fn new(limits: &LimitsConfig) -> Self {
+        let connections = Self { next: AtomicU64::new(0), open: Mutex::default() };
+        connections.set_limits(limits);
+        connections
+    }
+
+    /// Changes the bounds for connections that come from now on.
+    pub(crate) fn set_limits(&self, limits: &LimitsConfig) {
         let by_files = || {
             let files = process::max_fds().map(|max| usize::try_from(max.saturating_sub(RESERVED_FDS)));
             files.and_then(Result::ok).unwrap_or(FALLBACK).max(FEWEST)
         };
         let max = if limits.http_connections == 0 { by_files() } else { limits.http_connections };
-        let max_per_address = limits.http_connections_per_address;
-        Self { max, max_per_address, next: AtomicU64::new(0), open: Mutex::default() }
+        let mut open = self.open.lock();
+        (open.max, open.max_per_address) = (max, limits.http_connections_per_address);
     }
 
     /// How many are open.
@@ -57,10 +64,10 @@ impl Connections {
     pub(crate) fn admit(self: &Arc<Self>, connection: &Arc<Connection>) -> Result<Place, CloseReason> {
         let address = connection.peer.ip();
         let mut open = self.open.lock();
-        if open.per_address.get(&address).is_some_and(|count| *count >= self.max_per_address) {
+        if open.per_address.get(&address).is_some_and(|count| *count >= open.max_per_address) {
             return Err(CloseReason::Overloaded);
         }
-        if open.connections.len() >= self.max {
+        if open.connections.len() >= open.max {
             let idle = open.connections.iter().filter_map(|(id, one)| Some((one.idle_since()?, *id)));
             let (_, id) = idle.min().ok_or(CloseReason::Overloaded)?;
             open.evict(id);

@@ -91,7 +91,8 @@ fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
 
 /// The origin to let in, as the response names it.
 fn allowed_origin(server: &Server, headers: &HeaderMap) -> Option<HeaderValue> {
-    let allowed = &server.config().http.cors_origins;
+    let config = server.config();
+    let allowed = &config.http.cors_origins;
     if allowed.iter().any(|one| one == "*") {
         return Some(HeaderValue::from_static("*"));
     }

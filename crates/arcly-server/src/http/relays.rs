@@ -61,8 +61,9 @@ pub(super) async fn start(
 }
 
 /// Without configured credentials only loopback reaches the API, from where all that is not public is reached anyway.
-const fn reach(server: &Server) -> Reach {
-    let auth = &server.config().auth;
+fn reach(server: &Server) -> Reach {
+    let config = server.config();
+    let auth = &config.auth;
     if !auth.is_configured() || auth.private_relays { Reach::Anywhere } else { Reach::Public }
 }
 

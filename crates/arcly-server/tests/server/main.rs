@@ -8,4 +8,5 @@ mod drain;
 mod http_flv;
 mod recordings;
 mod relay;
+mod reload;
 mod tls;
