@@ -274,11 +274,12 @@ where
         }
     }
 
-    fn is_due(&mut self, at: Instant) -> bool {
-        self.due.take_if(|due| *due == at).is_some()
+    fn waits_for(&self, at: Instant) -> bool {
+        self.due == Some(at)
     }
 
     fn turn(&mut self, desk: &mut Desk) -> Next {
+        self.due = None;
         if self.delivery.is_none() {
             if !self.look(desk) {
                 return self.riding_until.map_or(Next::Woken, |until| self.wake_at(until));

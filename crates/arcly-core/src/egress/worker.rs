@@ -56,7 +56,7 @@ pub(super) trait AnyGroup: Send {
     /// There is something new in the log.
     fn woken(&mut self, desk: &mut Desk) -> Next;
     /// Whether that is the instant it waits for.
-    fn is_due(&mut self, at: Instant) -> bool;
+    fn waits_for(&self, at: Instant) -> bool;
     /// Delivers a bounded piece of what there is.
     fn turn(&mut self, desk: &mut Desk) -> Next;
     /// An outlet's socket has room, or its time has come.
@@ -190,10 +190,20 @@ impl Worker {
         !self.queue.is_empty() || !self.desk.errands.is_empty()
     }
 
-    /// The next instant at which there is something to do.
-    fn due(&self) -> Instant {
+    /// The next instant at which there is something to do. Nobody is woken for what a group does not wait for any more.
+    fn due(&mut self) -> Instant {
+        while let Some(&Reverse((at, id, None))) = self.timers.peek()
+            && !self.waits_for(id, at)
+        {
+            self.timers.pop();
+        }
         let sweep = self.swept + SWEEP;
         self.timers.peek().map_or(sweep, |Reverse((at, ..))| sweep.min(*at))
+    }
+
+    fn waits_for(&self, id: usize, at: Instant) -> bool {
+        let place = self.groups.get(id).and_then(Option::as_ref);
+        place.is_some_and(|place| place.group.waits_for(at))
     }
 
     fn round(&mut self, messages: &mut Vec<Message>) {
@@ -243,7 +253,7 @@ impl Worker {
                     self.on_group(id, |group, desk| group.outlet_woken(outlet, desk));
                 }
                 None => {
-                    if self.on_group(id, |group, _| group.is_due(at)) == Some(true) {
+                    if self.waits_for(id, at) {
                         late = late.max(now.saturating_duration_since(at));
                         self.enqueue(id);
                     }
