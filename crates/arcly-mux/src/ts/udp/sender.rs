@@ -66,8 +66,8 @@ impl Sender {
     /// # Errors
     /// The socket fails for another reason than that nobody listens.
     pub async fn send(&mut self, parts: &[Bytes]) -> io::Result<()> {
-        let mut waiting = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.len() as u64));
-        self.pacer.arrived(Instant::now(), waiting);
+        let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.len() as u64));
+        self.pacer.arrived(Instant::now(), bytes);
         for part in parts {
             let mut rest: &[u8] = part;
             while !rest.is_empty() {
@@ -76,16 +76,15 @@ impl Sender {
                 self.partial.extend_from_slice(now);
                 rest = later;
                 if self.partial.len() >= self.datagram_len {
-                    waiting = waiting.saturating_sub(self.partial.len() as u64);
-                    self.flush(waiting).await?;
+                    self.flush().await?;
                 }
             }
         }
-        if self.partial.is_empty() { Ok(()) } else { self.flush(0).await }
+        if self.partial.is_empty() { Ok(()) } else { self.flush().await }
     }
 
-    async fn flush(&mut self, waiting: u64) -> io::Result<()> {
-        let at = self.pacer.send_at(Instant::now(), self.partial.len() as u64, waiting);
+    async fn flush(&mut self) -> io::Result<()> {
+        let at = self.pacer.send_at(Instant::now(), self.partial.len() as u64);
         if at > Instant::now() {
             tokio::time::sleep_until(at.into()).await;
         }
