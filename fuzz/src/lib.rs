@@ -16,6 +16,7 @@ pub mod codec;
 pub mod core;
 pub mod flv;
 pub mod fmp4;
+pub mod hls;
 pub mod replay;
 pub mod rtmp;
 pub mod ts;

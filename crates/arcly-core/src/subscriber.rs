@@ -169,6 +169,12 @@ impl ReaderState {
         *self.task.lock() = Some(waker.clone());
     }
 
+    /// Counts what a reader has had in another way than through a [`Reader`]: an HLS client, in many requests at a time.
+    pub fn count_served(&self, items: u64, bytes: u64) {
+        self.hot.items.fetch_add(items, Ordering::Relaxed);
+        self.hot.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes it has had.
     pub(crate) fn bytes(&self) -> u64 {
         self.hot.bytes.load(Ordering::Relaxed)

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use arcly_core::contract::auth::{Action, AuthRequest, Credentials, StreamAuthenticator};
 use arcly_core::contract::storage::StorageError;
 use arcly_core::egress::{Egress, Tick};
-use arcly_core::{AppSpec, Engine, StreamKey, Takeover};
+use arcly_core::{AppSpec, Engine, Stream, StreamKey, Takeover, TimeDelta};
+use arcly_mux::hls::http::Hls;
 use arcly_mux::record::Recordings;
 use arcly_mux::ts::udp::Receiver;
 use tokio::net::TcpListener;
@@ -18,7 +19,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::{Authenticators, InForce};
 use crate::certificate::Certificate;
-use crate::config::{AppConfig, Config, ConfigError, EgressConfig, Listen, TakeoverConfig, UdpInputConfig};
+use crate::config::{
+    AppConfig, Config, ConfigError, EgressConfig, HlsConfig, Listen, TakeoverConfig, UdpInputConfig,
+};
 use crate::http::Connections;
 use crate::relay::Relays;
 use crate::stats::Stats;
@@ -54,6 +57,8 @@ pub struct Server {
     egress: Arc<Egress>,
     relays: Relays,
     recordings: tokio::sync::OnceCell<Arc<Recordings>>,
+    /// `None` when it is switched off.
+    hls: Option<Hls>,
     listeners: Vec<Listener>,
     started_at: SystemTime,
     ready: AtomicBool,
@@ -120,6 +125,7 @@ impl Server {
         let server = Arc::new(Self {
             relays: Relays::new(Arc::clone(&engine), listeners.clone(), shutdown.clone()),
             certificate: tls.as_ref().map(|tls| Arc::clone(&tls.certificate)),
+            hls: build_hls(&config.hls, &engine, &shutdown),
             connections: Arc::new(Connections::new(&config.limits)),
             egress: Arc::new(start_egress(&config.egress)),
             listeners,
@@ -161,8 +167,16 @@ impl Server {
             while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
                 let Some(server) = weak.upgrade() else { return };
                 server.stats.totals(&server.engine.streams());
+                server.start_muxers();
             }
         });
+    }
+
+    /// Muxes what is live, where that is not left to the first viewer.
+    fn start_muxers(&self) {
+        let Some(hls) = self.hls.as_ref().filter(|_| self.config().hls.always) else { return };
+        let live = |stream: &Arc<Stream>| stream.log().closed().is_none() && stream.log().has_join_point();
+        self.engine.streams().iter().filter(|stream| live(stream)).for_each(|stream| hls.start(stream));
     }
 
     fn serve_rtmp(&self, socket: Option<TcpListener>, tls: Option<Arc<rustls::ServerConfig>>) {
@@ -266,6 +280,12 @@ impl Server {
     /// Their folder cannot be used; the next call tries again.
     pub async fn recordings(self: &Arc<Self>) -> Result<&Arc<Recordings>, StorageError> {
         self.recordings.get_or_try_init(|| recording::open(self)).await
+    }
+
+    /// HLS, unless it is switched off.
+    #[must_use]
+    pub const fn hls(&self) -> Option<&Hls> {
+        self.hls.as_ref()
     }
 
     /// The listeners that are bound.
@@ -374,6 +394,22 @@ fn app_specs(config: &Config) -> (Vec<AppSpec>, Option<AppSpec>) {
     let default = config.apps.get_key_value(DEFAULT_APP).map(spec);
     // As when the file says nothing of it.
     (listed, default.or_else(|| Some(AppSpec::new(""))))
+}
+
+fn build_hls(config: &HlsConfig, engine: &Arc<Engine>, shutdown: &CancellationToken) -> Option<Hls> {
+    let live = arcly_mux::live::Config {
+        part: TimeDelta::from_duration(config.part.0),
+        segment: TimeDelta::from_duration(config.segment.0),
+        window: TimeDelta::from_duration(config.window.0),
+        max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
+    };
+    let muxers = arcly_mux::hls::http::Config {
+        live,
+        idle: config.idle.0,
+        always: config.always,
+        ..arcly_mux::hls::http::Config::default()
+    };
+    config.enabled.then(|| Hls::new(&engine.context(shutdown.clone()), muxers))
 }
 
 fn app_spec(name: &str, config: &AppConfig, readers: usize) -> AppSpec {

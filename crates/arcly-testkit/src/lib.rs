@@ -12,6 +12,7 @@
 //! | [`ffprobe`] | packet lists, and what differs between two of them |
 //! | [`framehash`] | packet lists as any FFmpeg receives them, live too |
 //! | [`clips`] | short files in every codec that FLV carries, encoded once |
+//! | [`hls`] | playlists: a parser, and a checker of every rule over time |
 //! | [`http`] | one HTTP request at a time |
 //!
 //! Everything here panics when something is wrong: that is how a test fails.
@@ -22,6 +23,7 @@ pub mod clips;
 pub mod clock;
 pub mod ffprobe;
 pub mod framehash;
+pub mod hls;
 pub mod http;
 pub mod media;
 pub mod net;

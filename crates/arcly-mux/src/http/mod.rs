@@ -18,7 +18,7 @@
 //! holds a cursor and at most one read batch of shared bytes.
 
 mod body;
-mod problem;
+pub(crate) mod problem;
 
 use core::marker::PhantomData;
 use core::pin::pin;
@@ -139,7 +139,8 @@ impl<C: Container> HttpStream<C> {
                     StatusCode::METHOD_NOT_ALLOWED,
                     "play with GET, publish with POST",
                     None,
-                );
+                )
+                .map(StreamBody::whole);
                 response
                     .headers_mut()
                     .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
@@ -157,7 +158,7 @@ impl<C: Container> HttpStream<C> {
                     subscription.tracks().iter().map(|track| track.codec.to_string()).collect();
                 let detail = format!("{} cannot carry {}", C::NAME, codecs.join(", "));
                 let reason = CloseReason::Unsupported;
-                problem::response(problem::status_of(reason), &detail, Some(reason))
+                problem::response(problem::status_of(reason), &detail, Some(reason)).map(StreamBody::whole)
             }
             Ok(subscription) => {
                 let state = Arc::clone(subscription.state());
@@ -168,7 +169,7 @@ impl<C: Container> HttpStream<C> {
                 response.extensions_mut().insert(state);
                 response
             }
-            Err(error) => problem::refused(&error),
+            Err(error) => problem::refused(&error).map(StreamBody::whole),
         }
     }
 
@@ -176,7 +177,7 @@ impl<C: Container> HttpStream<C> {
     pub async fn publish<B: Body>(&self, request: PublishRequest, body: B) -> Response<StreamBody<C>> {
         let publisher = match self.publish.publish(request).await {
             Ok(publisher) => publisher,
-            Err(error) => return problem::refused(&error),
+            Err(error) => return problem::refused(&error).map(StreamBody::whole),
         };
         match ingest::<C, B>(publisher, body).await {
             Ok(()) => {
@@ -184,7 +185,9 @@ impl<C: Container> HttpStream<C> {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
             }
-            Err((reason, detail)) => problem::response(problem::status_of(reason), &detail, Some(reason)),
+            Err((reason, detail)) => {
+                problem::response(problem::status_of(reason), &detail, Some(reason)).map(StreamBody::whole)
+            }
         }
     }
 }

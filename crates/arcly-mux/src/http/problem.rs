@@ -4,10 +4,8 @@ use arcly_core::{CloseReason, StreamError};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::{Container, StreamBody};
-
 /// The status that says what a reason says.
-pub(super) const fn status_of(reason: CloseReason) -> StatusCode {
+pub(crate) const fn status_of(reason: CloseReason) -> StatusCode {
     match reason {
         CloseReason::Malformed | CloseReason::PeerClosed => StatusCode::BAD_REQUEST,
         CloseReason::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -23,7 +21,7 @@ pub(super) const fn status_of(reason: CloseReason) -> StatusCode {
 }
 
 /// What the engine refused.
-pub(super) fn refused<C: Container>(error: &StreamError) -> Response<StreamBody<C>> {
+pub(crate) fn refused(error: &StreamError) -> Response<Bytes> {
     let reason = error.reason();
     let detail = match (error, reason) {
         (StreamError::Refused { key, .. }, CloseReason::NotFound) => format!("there is no stream `{key}`"),
@@ -44,11 +42,7 @@ pub(super) fn refused<C: Container>(error: &StreamError) -> Response<StreamBody<
 }
 
 /// A problem. `detail` may hold anything.
-pub(super) fn response<C: Container>(
-    status: StatusCode,
-    detail: &str,
-    reason: Option<CloseReason>,
-) -> Response<StreamBody<C>> {
+pub(crate) fn response(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<Bytes> {
     let title = status.canonical_reason().unwrap_or("Error");
     let reason = reason.map(|reason| format!(",\"reason\":\"{reason}\"")).unwrap_or_default();
     let body = format!(
@@ -56,7 +50,7 @@ pub(super) fn response<C: Container>(
         status.as_u16(),
         escape(detail),
     );
-    let mut response = Response::new(StreamBody::whole(Bytes::from(body)));
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

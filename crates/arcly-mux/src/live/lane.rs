@@ -160,20 +160,32 @@ impl Lane {
     fn close(&mut self, count: usize, end: Timestamp) {
         let (Some(at), true) = (self.at, count > 0) else { return };
         let frames: Vec<MediaFrame> = self.frames.drain(..count.min(self.frames.len())).collect();
-        let duration = (end - at).clamp(TimeDelta::ZERO, self.part_target);
+        let most = self.part_target.min(self.window.room());
+        let duration = (end - at).min(most).max(TimeDelta::ZERO);
         let run = Run { frames: &frames, end };
-        let bytes = self.fragmenter.chunk(run, &Prefix::default()).map(|chunk| chunk.to_bytes());
+        let chunk = self.fragmenter.chunk(run, &Prefix::default());
         let independent = frames.iter().any(MediaFrame::is_keyframe);
         // What cannot be written, which the limits of the engine exclude, is missing and listed so.
-        let bytes = bytes.unwrap_or_default();
-        self.window.push(Part { number: 0, start: at, duration, independent, bytes });
+        let (bytes, ticks) =
+            chunk.map_or((Bytes::new(), 0..0), |chunk| (chunk.to_bytes(), chunk.ticks().clone()));
+        let frames = frames.len();
+        self.window.push(Part { number: 0, start: at, duration, ticks, frames, independent, bytes });
         self.at = Some(at + duration);
     }
 
     /// Lists that nothing is there for `duration`.
     pub(super) fn push_gap(&mut self, duration: TimeDelta) {
         let Some(at) = self.at else { return };
-        self.window.push(Part { number: 0, start: at, duration, independent: false, bytes: Bytes::new() });
+        let gap = Part {
+            number: 0,
+            start: at,
+            duration,
+            ticks: 0..0,
+            frames: 0,
+            independent: false,
+            bytes: Bytes::new(),
+        };
+        self.window.push(gap);
         self.at = Some(at + duration);
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use arcly_core::{FrameFlags, MediaFrame, TimeDelta, Timestamp, TrackId, TrackSet};
 use arcly_testkit::media::Source;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -59,7 +60,7 @@ impl Bench {
             for segment in view.kept().iter().chain(&view.open) {
                 check_segment(segment, &plan);
                 if let Some(before) = before {
-                    assert!(segment.msn > before.msn);
+                    assert_eq!(segment.msn, before.msn + 1, "a playlist tells only the first number");
                     assert_eq!(
                         segment.parts.first().map(|part| part.number),
                         before.parts.last().map(|part| part.number + 1).filter(|_| !segment.parts.is_empty())
@@ -393,4 +394,64 @@ fn sound_that_is_always_late_is_waited_for() {
     let audio = bench.view(AUDIO);
     let late = &audio.listed()[audio.listed().len() - 5..];
     assert!(late.iter().all(|segment| segment.parts.iter().all(|part| !part.is_gap())));
+}
+
+/// One step of a stream that nobody would make on purpose.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    audio: bool,
+    key: bool,
+    forward_ms: i64,
+    composition_ms: i64,
+    rebased: bool,
+    reconfigured: bool,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_sequence_of_frames_breaks_a_promise(
+        steps in proptest::collection::vec(
+            (any::<bool>(), 0..20_u8, prop_oneof![0..60_i64, 0..60_i64, 0..60_i64, 0..9_000_i64, 0..100_000_i64], 0..200_i64, 0..100_u8)
+                .prop_map(|(audio, key, forward_ms, composition_ms, rare)| Step {
+                    audio,
+                    key: key == 0,
+                    forward_ms,
+                    composition_ms,
+                    rebased: rare == 0,
+                    reconfigured: rare == 1,
+                }),
+            1..400,
+        ),
+        start in -100_000..100_000_i64,
+    ) {
+        let source = Source::h264_aac();
+        let (plain, mut other) = (source.tracks(), source.tracks());
+        let mut video = other.get(VIDEO).unwrap().clone();
+        if let arcly_core::CodecConfig::Avc(config) = &mut video.config {
+            config.pps.push(bytes::Bytes::from_static(&[0x68, 1, 2, 3]));
+        }
+        other.insert(video);
+        let mut bench = Bench::new(Config::default(), None, &plain);
+        let mut at = [start, start];
+        for (n, step) in steps.iter().enumerate() {
+            if step.reconfigured {
+                bench.segmenter.set_tracks(if n % 2 == 0 { &other } else { &plain });
+            }
+            let lane = usize::from(step.audio);
+            // Each track runs forward by itself, and neither is left behind for ever.
+            at[lane] = (at[lane] + step.forward_ms).max(at[1 - lane] - 12_000);
+            let track = if step.audio { AUDIO } else { VIDEO };
+            let dts = Timestamp::from_millis(at[lane]);
+            let composition = if step.audio { 0 } else { step.composition_ms };
+            let mut frame = MediaFrame::new(track, dts, bytes::Bytes::from_static(&[0, 0, 0, 1, 65]));
+            frame.pts = dts + ms(composition);
+            frame.flags.set(FrameFlags::KEYFRAME, step.audio || step.key);
+            frame.flags.set(FrameFlags::DISCONTINUITY, step.rebased);
+            bench.feed([frame]);
+        }
+        bench.segmenter.end();
+        bench.check();
+    }
 }

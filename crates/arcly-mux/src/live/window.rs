@@ -1,5 +1,6 @@
 //! What a rendition lists, and what it keeps beyond that.
 
+use core::ops::Range;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,6 +9,9 @@ use arcly_core::{TimeDelta, Timestamp, Track, TrackId};
 use bytes::Bytes;
 
 use super::{Config, Plan};
+
+/// What vanishes when a duration is rounded to seconds (4.4.3.1), less what is lost in writing it.
+const ROUNDED_AWAY: TimeDelta = TimeDelta::from_millis(490);
 
 /// An initialisation segment (`EXT-X-MAP`).
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +38,11 @@ pub struct Part {
     pub start: Timestamp,
     /// How long it is listed as.
     pub duration: TimeDelta,
-    /// Decoding may start at its first frame.
+    /// From when to when its media are decoded, in ticks of its [`Init`]; empty for a gap.
+    pub ticks: Range<u64>,
+    /// Frames in it.
+    pub frames: usize,
+    /// It has a frame at which decoding may start.
     pub independent: bool,
     /// `moof` and `mdat`; empty for a gap.
     pub bytes: Bytes,
@@ -215,6 +223,18 @@ impl View {
         (peak.max(average), average)
     }
 
+    /// Frames per second of what is listed.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "frames of a minute are few")]
+    pub fn frame_rate(&self) -> Option<f64> {
+        let parts = self.listed().iter().chain(&self.open).flat_map(|segment| &segment.parts);
+        let (frames, duration) =
+            parts.filter(|part| !part.is_gap()).fold((0_usize, TimeDelta::ZERO), |sum, part| {
+                (sum.0.saturating_add(part.frames), sum.1 + part.duration)
+            });
+        (duration > TimeDelta::ZERO).then(|| frames as f64 / duration.as_secs_f64())
+    }
+
     /// Bytes of media kept.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -278,9 +298,15 @@ impl Window {
         self.open.as_ref()
     }
 
-    /// Numbers go on from here at least: segments of one time have one number in all renditions.
-    pub(super) fn skip_to_msn(&mut self, msn: u64) {
-        if self.open.is_none() {
+    /// How much longer the open segment may become before it rounds to more than the target duration.
+    pub(super) fn room(&self) -> TimeDelta {
+        self.plan.target + ROUNDED_AWAY - self.open.as_ref().map_or(TimeDelta::ZERO, |open| open.duration)
+    }
+
+    /// The first segment has this number at least, so that segments of one time have one number in renditions that
+    /// begin later. Once there is one, numbers follow each other: a playlist tells only the first.
+    pub(super) fn begin_at_msn(&mut self, msn: u64) {
+        if self.open.is_none() && self.segments.is_empty() {
             self.next_msn = self.next_msn.max(msn);
         }
     }

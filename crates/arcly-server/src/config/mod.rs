@@ -15,6 +15,7 @@ mod validate;
 mod value;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use arcly_core::egress::Tick;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct Config {
     pub webrtc: AbsentConfig,
     /// HTTP and HTTPS: media, pages, API, metrics.
     pub http: HttpConfig,
+    /// HLS and LL-HLS.
+    pub hls: HlsConfig,
     /// Recordings.
     pub record: RecordConfig,
     /// The certificate of every TLS listener.
@@ -67,6 +70,7 @@ impl Default for Config {
             srt: AbsentConfig::default(),
             webrtc: AbsentConfig::default(),
             http: HttpConfig::default(),
+            hls: HlsConfig::default(),
             record: RecordConfig::default(),
             tls: TlsConfig::default(),
             auth: AuthConfig::default(),
@@ -150,6 +154,40 @@ impl Default for RecordConfig {
             part: Span::secs(1),
             keep: Span::secs(0),
             keep_size: Size(0),
+        }
+    }
+}
+
+/// `[hls]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HlsConfig {
+    /// Streams can be watched over HLS.
+    pub enabled: bool,
+    /// How long parts should be; what decides latency.
+    pub part: Span,
+    /// How long segments are at least; they end at a keyframe.
+    pub segment: Span,
+    /// How much playlists list.
+    pub window: Span,
+    /// Most bytes of media that a rendition keeps.
+    pub max_bytes: Size,
+    /// How long a stream is muxed that nobody watches.
+    pub idle: Span,
+    /// Every stream is muxed from its start, so that its first viewer has a window at once.
+    pub always: bool,
+}
+
+impl Default for HlsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            part: Span(Duration::from_millis(200)),
+            segment: Span::secs(2),
+            window: Span::secs(30),
+            max_bytes: Size(64 << 20),
+            idle: Span::secs(60),
+            always: false,
         }
     }
 }

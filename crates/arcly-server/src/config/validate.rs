@@ -5,12 +5,14 @@ use arcly_core::contract::auth::{ActionSet, NameRule};
 use arcly_core::egress::Tick;
 use arcly_mux::ts::udp::UdpUrl;
 
-use super::{AuthConfig, Config, ConfigError, Secret, UdpConfig};
+use super::{AuthConfig, Config, ConfigError, HlsConfig, Secret, UdpConfig};
 use crate::relay::Endpoint;
 
 /// Secrets that stand in documentation and examples; a server that starts with one is open to everybody.
 const SAMPLE_SECRETS: [&str; 6] =
     ["changeme", "change-me", "change me", "secret", "password", "changeme-changeme-changeme"];
+/// Bytes of media that a rendition must be allowed at least.
+const MIN_HLS_BYTES: u64 = 1 << 20;
 /// Bytes that a signing key has at least.
 const MIN_KEY: usize = 16;
 
@@ -48,10 +50,34 @@ impl Config {
             let to = Endpoint::parse_remote(&relay.to).map_err(|e| wrong("to", e))?;
             Endpoint::check_pair(&from, &to).map_err(|e| wrong("to", e))?;
         }
+        self.hls.validate()?;
         self.record.options()?;
         self.record.rules()?;
         self.udp.validate()?;
         self.auth.validate()
+    }
+}
+
+impl HlsConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let [part, segment, window] = [self.part, self.segment, self.window].map(|span| span.0.as_millis());
+        let bounds = [
+            ("part", part, 50, 2_000),
+            ("segment", segment, 500, 30_000),
+            ("window", window, 1_000, 3_600_000),
+        ];
+        for (key, value, least, most) in bounds {
+            if !(least..=most).contains(&value) {
+                return Err(ConfigError::new(format!("hls.{key}: must be from {least}ms to {most}ms")));
+            }
+        }
+        if part > segment {
+            return Err(ConfigError::new("hls.part: parts cannot be longer than segments"));
+        }
+        if self.max_bytes.0 < MIN_HLS_BYTES {
+            return Err(ConfigError::new("hls.max_bytes: must be at least 1MiB"));
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ enum Contents {
     Gzip(&'static [u8], OnceLock<Bytes>),
 }
 
-static ASSETS: [Asset; 4] = [
+static ASSETS: [Asset; 5] = [
     Asset {
         name: "style.css",
         media_type: "text/css; charset=utf-8",
@@ -45,6 +45,14 @@ static ASSETS: [Asset; 4] = [
         media_type: "text/javascript; charset=utf-8",
         contents: Contents::Gzip(
             include_bytes!("../../assets/web/vendor/mpegts-1.8.2/mpegts.js.gz"),
+            OnceLock::new(),
+        ),
+    },
+    Asset {
+        name: "hls.js",
+        media_type: "text/javascript; charset=utf-8",
+        contents: Contents::Gzip(
+            include_bytes!("../../assets/web/vendor/hls-1.7.4/hls.js.gz"),
             OnceLock::new(),
         ),
     },
@@ -107,11 +115,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_player_library_is_what_it_says() {
-        let Contents::Gzip(bytes, _) = &ASSETS[3].contents else { panic!("mpegts.js is compressed") };
-        let text = decompress(bytes);
-        assert!(text.starts_with(b"/*! For license information") && text.len() > 200_000);
-        let version = b"1.8.2";
-        assert!(text.windows(version.len()).any(|window| window == version));
+    fn the_player_libraries_are_what_they_say() {
+        for (asset, version, least) in [(&ASSETS[3], "1.8.2", 200_000), (&ASSETS[4], "1.7.4", 600_000)] {
+            let Contents::Gzip(bytes, _) = &asset.contents else { panic!("{} is compressed", asset.name) };
+            let text = decompress(bytes);
+            assert!(text.len() > least, "{}", asset.name);
+            let version = version.as_bytes();
+            assert!(text.windows(version.len()).any(|window| window == version), "{}", asset.name);
+        }
     }
 }

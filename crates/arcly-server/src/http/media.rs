@@ -84,13 +84,13 @@ async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Requ
     }
 }
 
-fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
+pub(super) fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
     let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(agent.chars().take(MAX_AGENT).collect::<String>().into())
 }
 
 /// The origin to let in, as the response names it.
-fn allowed_origin(server: &Server, headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn allowed_origin(server: &Server, headers: &HeaderMap) -> Option<HeaderValue> {
     let config = server.config();
     let allowed = &config.http.cors_origins;
     if allowed.iter().any(|one| one == "*") {
@@ -106,7 +106,7 @@ fn is_foreign_publisher(request: &Request, origin: Option<&HeaderValue>) -> bool
     publishes && origin.is_none() && request.headers().contains_key(header::ORIGIN)
 }
 
-fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
+pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     let Some(origin) = origin else { return };
     if origin != "*" {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
@@ -115,7 +115,7 @@ fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
 }
 
 /// Nothing is allowed with cookies, so that any origin may be let in without asking who is logged in where.
-fn preflight(allowed: bool) -> Response {
+pub(super) fn preflight(allowed: bool) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if allowed {
         let headers = response.headers_mut();
@@ -125,7 +125,7 @@ fn preflight(allowed: bool) -> Response {
         );
         headers.insert(
             header::ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Authorization, Content-Type"),
+            HeaderValue::from_static("Authorization, Content-Type, Range"),
         );
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     }

@@ -125,6 +125,7 @@ impl Collector for Server {
         let mut families = Families(encoder);
         self.encode_streams(&mut families)?;
         self.encode_sessions(&mut families)?;
+        self.encode_hls(&mut families)?;
         self.encode_process(&mut families)
     }
 }
@@ -209,6 +210,18 @@ impl Server {
             )?;
         }
         families.counter("arcly_panics", "Tasks that panicked; always a bug", panics())
+    }
+
+    fn encode_hls(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(stats) = self.hls().map(arcly_mux::hls::http::Hls::stats) else { return Ok(()) };
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        families.gauge("arcly_hls_streams", "Streams that are muxed for HLS", count(stats.streams))?;
+        families.gauge("arcly_hls_sessions", "HLS clients", count(stats.sessions))?;
+        families.gauge("arcly_hls_bytes", "Bytes of HLS segments kept", count(stats.bytes))?;
+        families.gauge("arcly_hls_waiting", "HLS requests that wait for what comes next", stats.waiting)?;
+        families.counter("arcly_hls_playlist_versions", "Versions of HLS playlists", stats.versions)?;
+        families.counter("arcly_hls_playlists_rendered", "HLS playlists rendered", stats.rendered)?;
+        families.counter("arcly_hls_playlist_requests", "HLS playlists asked for", stats.playlist_requests)
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {

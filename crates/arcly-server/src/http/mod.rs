@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   TcpListener ─► Guarded ─► hyper (h1, h2) ─► routes ─┬─ media   *.flv in and out, WebSocket ─► play, Egress
-//!                  framing,                              ├─ pages   list of streams, player, assets
-//!                  deadlines                             ├─ api     /api/v1, loopback or credentials
+//!                  framing,                              ├─ hls     *.m3u8, *.m4s
+//!                  deadlines                             ├─ pages   list of streams, player, assets
+//!                                                        ├─ api     /api/v1, loopback or credentials
 //!                                                        └─ metrics, health
 //! ```
 
@@ -13,6 +14,7 @@ mod assets;
 mod body;
 mod connections;
 mod guard;
+mod hls;
 mod listener;
 mod media;
 mod metrics;

@@ -61,7 +61,8 @@ pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
     let rtmp = rtmp_port(server);
     let page = PLAYER
         .replace("{STYLE}", &href("style.css"))
-        .replace("{LIBRARY}", &href("mpegts.js"))
+        .replace("{MPEGTS}", &href("mpegts.js"))
+        .replace("{HLS}", if server.hls().is_some() { href("hls.js") } else { String::new() }.as_str())
         .replace("{SCRIPT}", &href("player.js"))
         .replace("{STATE}", state)
         .replace("{RTMP_PORT}", &rtmp.clone().unwrap_or_default())

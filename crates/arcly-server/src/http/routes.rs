@@ -12,13 +12,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::media::Media;
 use super::problem::Problem;
-use super::{access, api, assets, media, metrics, pages, recordings};
+use super::{access, api, assets, hls, media, metrics, pages, recordings};
 use crate::server::Server;
 
 /// What a path that is no page is asked for: its ending, and the protocol that it would be.
-const ABSENT: [(&str, &str); 7] = [
-    ("index.m3u8", "HLS"),
-    (".m3u8", "HLS"),
+const ABSENT: [(&str, &str); 5] = [
     ("manifest.mpd", "DASH"),
     ("whip", "WebRTC"),
     ("whep", "WebRTC"),
@@ -70,12 +68,16 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
     }
+    if [".m3u8", ".m4s"].iter().any(|ending| path.ends_with(ending)) {
+        return hls::answer(&server, &path, request).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return not_allowed().into_response();
     }
     if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
-        let detail =
-            format!("this build of arcly has no {what}; it serves RTMP, HTTP-FLV (.flv) and MPEG-TS (.ts)");
+        let detail = format!(
+            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), HTTP-FLV (.flv) and MPEG-TS (.ts)"
+        );
         return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
     }
     match StreamKey::parse(&path) {
@@ -120,7 +122,6 @@ mod tests {
     #[test]
     fn endings() {
         let cases = [
-            ("live/cam/index.m3u8", Some("HLS")),
             ("live/cam.ts", None),
             ("live/cam/whep", Some("WebRTC")),
             ("live/publish", Some("publishing from a browser")),

@@ -1,5 +1,8 @@
 //! Frames in, segments out.
 
+mod follower;
+mod leader;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -209,7 +212,7 @@ impl Segmenter {
         if self.plan.is_none() && !self.waiting.is_empty() {
             self.begin(self.leading_step().unwrap_or_default());
         }
-        self.close_all();
+        self.close_all(LEADER_SILENCE);
         self.lanes.iter_mut().for_each(|lane| lane.window.end());
     }
 
@@ -346,167 +349,6 @@ impl Segmenter {
         (!video_may_come || last.dts - first.dts >= PATIENCE).then(|| sound.id())
     }
 
-    /// The next frame of the leader, which decides where segments begin.
-    fn lead(&mut self, index: usize, frame: MediaFrame) {
-        let Some((plan, lane)) = self.plan.zip(self.lanes.get_mut(index)) else { return };
-        let Some(at) = lane.at else {
-            return self.lead_anew(index, frame);
-        };
-        lane.settle(frame.dts);
-        if frame.dts - lane.newest().unwrap_or(at) > MAX_HOLE {
-            // Too long a hole to list; and the frame is one that nothing has to wait for.
-            lane.queue.push_front(frame);
-            return self.interrupt();
-        }
-        if lane.is_empty() && lane.at.is_some_and(|at| frame.dts - at > JITTER) {
-            self.fill_leader(index, frame.dts);
-        }
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let begun = lane.window.open().map_or(frame.dts, |open| open.start);
-        let length = frame.dts - begun;
-        let enough = frame.is_keyframe() && length >= plan.min_segment;
-        if enough || length + lane.step.min(plan.target) > plan.max_segment {
-            lane.flush(frame.dts);
-            self.cut_leader(index, frame.dts, frame.pts);
-        }
-        self.push_leading(index, frame);
-    }
-
-    /// The first frame of the leader after a discontinuity, or at all.
-    fn lead_anew(&mut self, index: usize, frame: MediaFrame) {
-        let msn = self.windows().map(Window::next_msn).max().unwrap_or_default();
-        self.lanes.iter_mut().for_each(|lane| lane.window.skip_to_msn(msn));
-        self.leader = self.lanes.get(index).map(Lane::id);
-        self.cut_leader(index, frame.dts, frame.pts);
-        self.push_leading(index, frame);
-    }
-
-    fn push_leading(&mut self, index: usize, frame: MediaFrame) {
-        self.watermark = self.watermark.max(frame.dts);
-        if let Some(lane) = self.lanes.get_mut(index) {
-            lane.at.get_or_insert(frame.dts);
-            lane.push(frame);
-        }
-    }
-
-    fn cut_leader(&mut self, index: usize, start: Timestamp, presented: Timestamp) {
-        let date = self.dates.settle(presented);
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        begin_segment(lane, start, presented, date, self.discontinuities);
-        lane.at = Some(start);
-        self.cuts.push_back(Cut { presented, msn: lane.window.open().map_or(0, |open| open.msn) });
-    }
-
-    /// Lists that the leader has nothing until `until`, in segments that keep the target duration.
-    fn fill_leader(&mut self, index: usize, until: Timestamp) {
-        let Some(plan) = self.plan else { return };
-        loop {
-            let Some(lane) = self.lanes.get_mut(index) else { return };
-            let Some(at) = lane.at.filter(|at| *at < until) else { return };
-            let room = lane.window.open().map_or(TimeDelta::ZERO, |open| plan.target - open.duration);
-            if room <= TimeDelta::ZERO {
-                self.cut_leader(index, at, at);
-                continue;
-            }
-            lane.push_gap((until - at).min(plan.part_target).min(room));
-        }
-    }
-
-    /// Takes the frames of a follower up to `until`.
-    fn follow_up_to(&mut self, index: usize, until: Timestamp) {
-        loop {
-            let Some(lane) = self.lanes.get_mut(index) else { return };
-            if lane.queue.front().is_none_or(|frame| frame.pts > until) {
-                return;
-            }
-            let Some(frame) = lane.queue.pop_front() else { return };
-            self.follow(index, frame);
-        }
-    }
-
-    fn follow(&mut self, index: usize, frame: MediaFrame) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        if lane.at.is_none() {
-            self.follow_anew(index, &frame);
-        } else {
-            lane.settle(frame.dts);
-        }
-        let watermark = self.watermark;
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        if lane.at.is_none_or(|at| frame.dts + JITTER < at && lane.is_empty()) {
-            // Its time is listed as a gap already: it has to be waited for longer.
-            lane.patience = lane.patience.max((watermark - frame.dts) + RECENT).min(MAX_PATIENCE);
-            return;
-        }
-        let hole = |lane: &Lane| lane.is_empty() && lane.at.is_some_and(|at| frame.dts - at > JITTER);
-        if self.lanes.get(index).is_some_and(hole) {
-            self.fill_follower(index, frame.dts);
-        }
-        let due = self.next_cut(index).filter(|cut| cut.presented <= frame.pts);
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        if due.is_some() {
-            lane.flush(frame.dts);
-            lane.cuts = lane.cuts.saturating_add(1);
-            let date = self.dates.date(frame.pts);
-            begin_segment(lane, frame.dts, frame.pts, date, self.discontinuities);
-            lane.at = Some(frame.dts);
-        }
-        lane.push(frame);
-    }
-
-    /// The first frame of a follower: its first segment is the leader's of that time, and begins with it.
-    fn follow_anew(&mut self, index: usize, frame: &MediaFrame) {
-        let made = self.cuts.iter().take_while(|cut| cut.presented <= frame.pts + JITTER).count();
-        let Some(cut) = made.checked_sub(1).and_then(|at| self.cuts.get(at)).copied() else {
-            // Before the first picture, or of a time whose segments are complete.
-            return;
-        };
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        lane.cuts = self.cuts_done.saturating_add(made as u64);
-        lane.window.skip_to_msn(cut.msn);
-        let start = if frame.dts - cut.presented > JITTER { cut.presented } else { frame.dts };
-        begin_segment(lane, start, start, self.dates.date(start), self.discontinuities);
-        lane.at = Some(start);
-    }
-
-    /// The leader's next cut that this follower has not made.
-    fn next_cut(&self, index: usize) -> Option<Cut> {
-        let made = self.lanes.get(index)?.cuts.checked_sub(self.cuts_done)?;
-        self.cuts.get(usize::try_from(made).ok()?).copied()
-    }
-
-    /// Lists that a follower has nothing until `until`.
-    fn fill_follower(&mut self, index: usize, until: Timestamp) {
-        let Some(plan) = self.plan else { return };
-        loop {
-            let cut = self.next_cut(index);
-            let Some(lane) = self.lanes.get_mut(index) else { return };
-            let Some(at) = lane.at.filter(|at| *at < until) else { return };
-            let room = cut.map(|cut| cut.presented - at);
-            if room.is_some_and(|room| room <= TimeDelta::ZERO) {
-                lane.cuts = lane.cuts.saturating_add(1);
-                begin_segment(lane, at, at, self.dates.date(at), self.discontinuities);
-                lane.at = Some(at);
-                continue;
-            }
-            let most = room.unwrap_or(plan.part_target).min(plan.part_target);
-            lane.push_gap((until - at).min(most));
-        }
-    }
-
-    /// A follower that says nothing while the leader goes on.
-    fn list_silence(&mut self, index: usize) {
-        let Some(lane) = self.lanes.get_mut(index) else { return };
-        let Some(reached) = lane.newest().or(lane.at) else { return };
-        if !lane.queue.is_empty() || self.watermark - reached <= lane.patience {
-            return;
-        }
-        if let Some(end) = lane.expected_end() {
-            lane.flush(end);
-        }
-        self.fill_follower(index, self.watermark - RECENT);
-    }
-
     /// Forgets the cuts that every follower has made and that no late one can begin with.
     fn forget_cuts(&mut self) {
         let leader = self.leader;
@@ -529,7 +371,7 @@ impl Segmenter {
         let held = self.lanes.iter_mut().find(|lane| Some(lane.id()) == leading);
         // What the leader was about to take comes after the interruption.
         let next = held.map(|lane| core::mem::take(&mut lane.queue));
-        self.close_all();
+        self.close_all(PATIENCE);
         if let Some((lane, next)) = self.lanes.iter_mut().find(|lane| Some(lane.id()) == leading).zip(next) {
             lane.queue = next;
         }
@@ -544,8 +386,8 @@ impl Segmenter {
         self.cuts.clear();
     }
 
-    /// Takes everything that waits, and brings all renditions to the end of the leader.
-    fn close_all(&mut self) {
+    /// Takes what waits, up to `beyond` the end of the leader, and brings all renditions there.
+    fn close_all(&mut self, beyond: TimeDelta) {
         if self.leader.is_none() {
             self.leader = self.lanes.iter().find(|lane| !lane.queue.is_empty()).map(Lane::id);
         }
@@ -561,7 +403,7 @@ impl Segmenter {
         };
         let end = self.lanes.get_mut(leader).and_then(flush);
         for index in (0..self.lanes.len()).filter(|index| *index != leader) {
-            self.follow_up_to(index, Timestamp(i64::MAX));
+            self.follow_up_to(index, end.unwrap_or(self.watermark) + beyond);
             if let Some(lane) = self.lanes.get_mut(index) {
                 flush(lane);
             }

@@ -1,0 +1,206 @@
+//! What answers say about themselves.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use arcly_core::{CloseReason, StreamError};
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use super::HlsBody;
+use crate::hls::{MEDIA_TYPE, Text};
+use crate::http::problem;
+
+/// How long media may be cached: its name is never used again.
+const IMMUTABLE: &str = "max-age=86400, immutable";
+
+/// What of a request decides how an answer looks.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    is_head: bool,
+    gzip: bool,
+    range: Option<String>,
+    /// The sender proved who they are, so that nobody else may be given the answer.
+    private: bool,
+    /// What has to stand behind the URIs of playlists.
+    query: String,
+}
+
+impl Wishes {
+    pub(super) fn new(method: &Method, headers: &HeaderMap, private: bool, query: String) -> Self {
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let gzip = text(header::ACCEPT_ENCODING).is_some_and(accepts_gzip);
+        // A range of something else than what the client has is no range of this (RFC 9110 13.1.5).
+        let range = text(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
+        Self { is_head: *method == Method::HEAD, gzip, range: range.map(str::to_owned), private, query }
+    }
+
+    /// A playlist that may be cached for so long; not at all when that is nothing.
+    pub(super) fn playlist(&self, text: &Text, fresh: Duration) -> Response<HlsBody> {
+        let compressed = self.gzip && self.query.is_empty();
+        let body = match (self.query.is_empty(), compressed) {
+            (false, _) => text.with_query(&self.query),
+            (true, true) => text.gzip(compress),
+            (true, false) => text.plain().clone(),
+        };
+        let mut response = self.whole(HlsBody::new([body]), MEDIA_TYPE);
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        if compressed {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        let seconds = fresh.as_secs();
+        self.cache(headers, &if seconds == 0 { "no-cache".to_owned() } else { format!("max-age={seconds}") });
+        response
+    }
+
+    /// Media, or the range of it that was asked for.
+    pub(super) fn media(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
+        let len = body.len();
+        let mut response = match self.range.as_deref().map(|range| range_of(range, len)) {
+            None | Some(Range::Ignored) => self.whole(body, media_type),
+            Some(Range::Of(first, last)) => {
+                let mut response = self.whole(body.slice(first, last), media_type);
+                *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+                put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
+                response
+            }
+            Some(Range::Unsatisfiable) => {
+                let mut response =
+                    problem(StatusCode::RANGE_NOT_SATISFIABLE, "there is not so much of it", None);
+                put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{len}"));
+                return response;
+            }
+        };
+        response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        self.cache(response.headers_mut(), IMMUTABLE);
+        response
+    }
+
+    fn whole(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
+        let len = body.len();
+        let mut response = Response::new(if self.is_head { body.head() } else { body });
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        response
+    }
+
+    fn cache(&self, headers: &mut HeaderMap, how: &str) {
+        let scope = if self.private { "private, " } else { "" };
+        put(headers, header::CACHE_CONTROL, &format!("{scope}{how}"));
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// True when a coding list (RFC 9110 12.5.3) has gzip, and not with a weight of nothing.
+fn accepts_gzip(list: &str) -> bool {
+    list.split(',').any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused =
+            weight.trim().strip_prefix("q=").is_some_and(|q| q.trim_matches(['0', '.', ' ']).is_empty());
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+/// Fast, for it is done at every change of a playlist.
+fn compress(text: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 4), Compression::fast());
+    let written = encoder.write_all(text).and_then(|()| encoder.finish());
+    written.expect("memory takes everything").into()
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Range {
+    /// From the first to the last byte.
+    Of(u64, u64),
+    /// Not a range of bytes that is understood, or several: everything is sent (RFC 9110 14.2).
+    Ignored,
+    Unsatisfiable,
+}
+
+/// RFC 9110 14.1.2.
+fn range_of(value: &str, len: u64) -> Range {
+    let Some((first, last)) = value.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
+    else {
+        return Range::Ignored;
+    };
+    let number = |text: &str| -> Option<Option<u64>> {
+        if text.is_empty() {
+            return Some(None);
+        }
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| Some(text.parse().unwrap_or(u64::MAX)))
+    };
+    let end = len.saturating_sub(1);
+    match (number(first), number(last)) {
+        (Some(Some(first)), Some(Some(last))) if first > last => Range::Ignored,
+        (Some(Some(first)), Some(_)) if first >= len => Range::Unsatisfiable,
+        (Some(Some(first)), Some(last)) => Range::Of(first, last.unwrap_or(end).min(end)),
+        (Some(None), Some(Some(0))) => Range::Unsatisfiable,
+        (Some(None), Some(Some(_))) if len == 0 => Range::Unsatisfiable,
+        (Some(None), Some(Some(count))) => Range::Of(len.saturating_sub(count), end),
+        _ => Range::Ignored,
+    }
+}
+
+/// A problem (RFC 9457).
+pub(super) fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<HlsBody> {
+    problem::response(status, detail, reason).map(|body| HlsBody::new([body]))
+}
+
+/// What the engine refused.
+pub(super) fn refused(error: &StreamError) -> Response<HlsBody> {
+    problem::refused(error).map(|body| HlsBody::new([body]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        use Range::*;
+        for (value, expect) in [
+            ("bytes=0-", Of(0, 99)),
+            ("bytes=0-9007199254740991", Of(0, 99)),
+            ("bytes=10-19", Of(10, 19)),
+            ("bytes=99-99", Of(99, 99)),
+            ("bytes=-10", Of(90, 99)),
+            ("bytes=-1000", Of(0, 99)),
+            ("bytes=100-", Unsatisfiable),
+            ("bytes=-0", Unsatisfiable),
+            ("bytes=20-10", Ignored),
+            ("bytes=0-1,5-6", Ignored),
+            ("bytes=-", Ignored),
+            ("bytes=a-b", Ignored),
+            ("items=0-1", Ignored),
+            ("bytes=99999999999999999999-", Unsatisfiable),
+        ] {
+            assert_eq!(range_of(value, 100), expect, "{value}");
+        }
+        assert_eq!(range_of("bytes=0-", 0), Unsatisfiable);
+    }
+
+    #[test]
+    fn codings() {
+        for (list, expect) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip;q=0.000", false),
+            ("deflate", false),
+            ("x-gzip", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(list), expect, "{list}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `/app/stream/index.m3u8` and what it leads to.
+
+use std::sync::Arc;
+
+use arcly_core::{ClientInfo, PlayRequest, StreamKey};
+use arcly_mux::hls::File;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderValue, Method, StatusCode, header};
+
+use super::access::credentials;
+use super::guard::Connection;
+use super::media::{agent, allow, allowed_origin, preflight};
+use super::problem::Problem;
+use super::routes::{internal_error, not_found};
+use crate::server::Server;
+
+/// What pages of another origin may read beside the body.
+const EXPOSED: &str = "Content-Length, Content-Range, Date";
+
+/// Answers a request for a playlist, a segment or a part.
+pub(super) async fn answer(server: &Arc<Server>, path: &str, request: Request) -> Response {
+    let origin = allowed_origin(server, request.headers());
+    let mut response = if *request.method() == Method::OPTIONS {
+        preflight(origin.is_some())
+    } else {
+        serve(server, path, request).await
+    };
+    if origin.is_some() {
+        let exposed = HeaderValue::from_static(EXPOSED);
+        response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    allow(response.headers_mut(), origin);
+    response
+}
+
+async fn serve(server: &Server, path: &str, request: Request) -> Response {
+    let named = File::split(path).and_then(|(name, file)| Some((StreamKey::parse(name).ok()?, file)));
+    let Some((key, file)) = named else { return not_found().into_response() };
+    let Some(hls) = server.hls() else {
+        return Problem::new(StatusCode::NOT_FOUND, "HLS is switched off; see hls.enabled").into_response();
+    };
+    if request.uri().query().is_some_and(wants_ts) {
+        let detail = "this build of arcly has no HLS with MPEG-TS segments; leave `container=ts` out";
+        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
+    let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
+        return internal_error();
+    };
+    let (parts, _) = request.into_parts();
+    let mut client = ClientInfo::new("hls", connection.peer);
+    client.agent = agent(&parts.headers);
+    let mut shown = credentials(&connection, &parts);
+    shown.protocol = "hls";
+    let play = PlayRequest::new(key, client, shown);
+    hls.handle(play, file, &parts.method, &parts.headers).await.map(Body::new)
+}
+
+fn wants_ts(query: &str) -> bool {
+    query.split('&').any(|pair| pair == "container=ts")
+}

@@ -1,0 +1,243 @@
+//! HLS and LL-HLS: every packet arrives, playlists keep the rules while the publisher comes and goes, and real players
+//! play.
+
+mod interop;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use arcly_testkit::clips::{self, Clip};
+use arcly_testkit::ffprobe::{self, Packet};
+use arcly_testkit::hls::{Checker, Media, check_multivariant};
+use arcly_testkit::{http, need, process};
+use interop::{LIMIT, Scene, publish};
+
+/// Every stream is muxed from its first second on.
+const ALWAYS: &str = "\n[hls]\nalways = true\n";
+/// What FFmpeg says of any live playlist with `EXT-X-MAP`, as it reads that again after each reload.
+const RELOADED_MAP: &str = "Found duplicated MOOV Atom. Skipped it";
+/// Transports that count milliseconds round sound by so much, which gets its own clock back on the way.
+const ROUNDING_US: i64 = 1_000;
+
+/// A player of our own: it follows every rendition with blocking reloads, checks each playlist, takes every part that is
+/// hinted at, and keeps what it got.
+struct Client {
+    addr: SocketAddr,
+    stream: String,
+    checker: Checker,
+    renditions: Vec<String>,
+    files: BTreeMap<String, Vec<u8>>,
+    turns: usize,
+}
+
+impl Client {
+    /// Opens a stream, waiting until it is there.
+    fn open(scene: &Scene, stream: &str) -> Self {
+        let addr = scene.addr("http");
+        let end = Instant::now() + LIMIT;
+        let index = loop {
+            let answer = http::get(addr, &format!("/{stream}/index.m3u8"), LIMIT).expect("an answer");
+            if answer.status == 200 {
+                break answer.text();
+            }
+            assert!(Instant::now() < end, "{stream}: {}", answer.text());
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let renditions = check_multivariant(&index).unwrap_or_else(|error| panic!("{error}\n{index}")).uris();
+        let checker = Checker::new();
+        Self { addr, stream: stream.into(), checker, renditions, files: BTreeMap::new(), turns: 0 }
+    }
+
+    fn get(&self, file: &str) -> http::Response {
+        http::get(self.addr, &format!("/{}/{file}", self.stream), LIMIT).expect("an answer")
+    }
+
+    /// One reload of every rendition, in full and as a delta by turns. False once all have ended.
+    fn follow(&mut self) -> bool {
+        self.turns += 1;
+        let mut goes_on = false;
+        for name in self.renditions.clone() {
+            let query = match self.checker.last(&name) {
+                Some(last) if last.ended => continue,
+                Some(last) => next_part(last, self.turns.is_multiple_of(2)),
+                None => String::new(),
+            };
+            let answer = self.get(&format!("{name}{query}"));
+            if answer.status == 503 {
+                goes_on = true;
+                continue;
+            }
+            assert_eq!(answer.status, 200, "{name}{query}: {}", answer.text());
+            let media = self.checker.check(&name, &answer.text()).expect("a playlist");
+            goes_on |= !media.ended;
+            self.take(&media);
+        }
+        goes_on
+    }
+
+    /// Fetches what is listed and complete, each once.
+    fn take(&mut self, media: &Media) {
+        let maps = media.segments.iter().filter_map(|segment| segment.map.clone());
+        let whole =
+            media.segments.iter().filter(|one| one.is_complete() && !one.gap).map(|one| one.uri.clone());
+        for file in maps.chain(whole).collect::<Vec<_>>() {
+            if !self.files.contains_key(&file) {
+                let answer = self.get(&file);
+                assert_eq!(answer.status, 200, "{file}");
+                self.files.insert(file, answer.body);
+            }
+        }
+    }
+
+    /// A rendition as one file: its initialisation segment, and every segment.
+    fn save(&self, scene: &Scene, name: &str) -> PathBuf {
+        let path = scene.file(&format!("{}_{name}.mp4", self.stream.replace('/', "_")));
+        let mut file = std::fs::File::create(&path).expect("the target folder is writable");
+        let media = self.checker.last(name).expect("it was followed");
+        let map = media.segments[0].map.clone().expect("a map");
+        for part in std::iter::once(&map).chain(media.segments.iter().map(|segment| &segment.uri)) {
+            file.write_all(&self.files[part]).expect("the target folder is writable");
+        }
+        path
+    }
+}
+
+/// The query that waits for what comes next.
+fn next_part(media: &Media, skip: bool) -> String {
+    let skip = if skip { "&_HLS_skip=YES" } else { "" };
+    match (media.last(), media.open()) {
+        (Some((msn, Some(part))), Some(_)) => format!("?_HLS_msn={msn}&_HLS_part={}{skip}", part + 1),
+        (Some((msn, _)), _) => format!("?_HLS_msn={}&_HLS_part=0{skip}", msn + 1),
+        (None, _) => String::new(),
+    }
+}
+
+/// The same packets with the same times under one shift for all tracks.
+fn assert_tracks(clip: &str, sent: &[Packet], got: &[Vec<Packet>]) {
+    let sent = ffprobe::tracks(sent);
+    assert_eq!(sent.len(), got.len(), "{clip}: tracks");
+    let shift = got[0][0].dts_us.expect("a time") - sent[0][0].dts_us.expect("a time");
+    for (number, (sent, got)) in sent.iter().zip(got).enumerate() {
+        assert_eq!(sent.len(), got.len(), "{clip}: packets of track {number}");
+        for (n, (sent, got)) in sent.iter().zip(got).enumerate() {
+            let close = |a: Option<i64>, b: Option<i64>| {
+                a.zip(b).is_some_and(|(a, b)| (a + shift - b).abs() <= ROUNDING_US)
+            };
+            let same = sent.hash == got.hash && sent.size == got.size && sent.key == got.key;
+            let in_time = close(sent.dts_us, got.dts_us) && close(sent.pts_us, got.pts_us);
+            assert!(
+                same && in_time,
+                "{clip}: packet {n} of track {number}, shift {shift}:\n{sent:?}\n{got:?}"
+            );
+        }
+    }
+    let packets: usize = got.iter().map(Vec::len).sum();
+    eprintln!("{clip}: {packets} packets in {} renditions", got.len());
+}
+
+#[test]
+fn m33_every_packet_of_every_rendition_is_what_was_sent() {
+    let (ff9, ffprobe) = (need!(ffmpeg9), need!(ffprobe));
+    let scene = Scene::start_with("hls_packets", ALWAYS, &[]);
+    let clips: [Clip; 4] = [clips::H264_AAC, clips::HEVC_AAC, clips::AV1_OPUS, clips::MULTITRACK];
+    std::thread::scope(|threads| {
+        for clip in clips {
+            let (scene, ff9, ffprobe) = (&scene, &ff9, &ffprobe);
+            threads.spawn(move || {
+                let (path, file) = (format!("live/{}", clip.name), clip.file(ff9));
+                let mut publisher = publish(clip.name, ff9, &file, &scene.flv(&path));
+                let mut client = Client::open(scene, &path);
+                while client.follow() {}
+                publisher.end_ok(LIMIT);
+                client.checker.assert_clean();
+                // Pictures first, as the source counts its tracks.
+                let mut names = client.renditions.clone();
+                names.sort_by_key(|name| (name.starts_with("audio"), name.clone()));
+                let packets = |name: &String| {
+                    ffprobe::packets(ffprobe, &client.save(scene, name).display().to_string())
+                };
+                let sent = ffprobe::packets(ffprobe, &file.display().to_string());
+                assert_tracks(clip.name, &sent, &names.iter().map(packets).collect::<Vec<_>>());
+            });
+        }
+    });
+}
+
+#[test]
+fn f01_a_reconnect_is_one_discontinuity_and_breaks_no_rule() {
+    let ff5 = need!(ffmpeg);
+    let scene = Scene::start_with("hls_reconnect", ALWAYS, &[]);
+    let file = clips::LONG.file(&ff5);
+    let first = publish("first", &ff5, &file, &scene.rtmp("sticky/x"));
+    let mut client = Client::open(&scene, "sticky/x");
+    let until = |client: &mut Client, segments: usize| {
+        let enough = |client: &Client| {
+            let last = client.checker.last("video0.m3u8");
+            last.is_some_and(|last| last.msn as usize + last.segments.len() >= segments)
+        };
+        while !enough(client) {
+            assert!(client.follow(), "the stream has ended");
+        }
+    };
+    until(&mut client, 3);
+    first.signal("KILL");
+    drop(first);
+    let second = publish("second", &ff5, &file, &scene.rtmp("sticky/x"));
+    until(&mut client, 6);
+    drop(second);
+    client.checker.assert_clean();
+    for name in &client.renditions {
+        let last = client.checker.last(name).expect("it was followed");
+        let breaks = last.segments.iter().filter(|segment| segment.discontinuity).count();
+        assert_eq!(breaks, 1, "{name}");
+    }
+    eprintln!("{} playlists checked", client.checker.checked());
+    let readers = scene.api("/api/v1/readers");
+    let ours = readers["items"].as_array().expect("a list").iter().filter(|one| one["protocol"] == "hls");
+    assert_eq!(ours.count(), 1, "one client is one reader: {readers:#}");
+}
+
+/// What a program said that must not be said.
+fn complaints(log: &str) -> Vec<&str> {
+    let harmless = |line: &&str| !line.trim().is_empty() && !line.contains(RELOADED_MAP);
+    log.lines().filter(harmless).collect()
+}
+
+fn plays(ffmpeg: &Path, url: &str) {
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-xerror", "-i", url]);
+    let output = process::run(command.args(["-t", "5", "-f", "null", "-"]), LIMIT);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complaints(&said).is_empty(), "{}: {said}", ffmpeg.display());
+}
+
+#[test]
+fn ffmpeg_and_gstreamer_play_it_without_a_complaint() {
+    let (ff5, ff9, gst) = (need!(ffmpeg), need!(ffmpeg9), need!(gst_launch));
+    let scene = Scene::start_with("hls_players", ALWAYS, &[]);
+    let url = format!("http://{}/live/x/index.m3u8", scene.addr("http"));
+    let _publisher = publish("publisher", &ff5, &clips::LONG.file(&ff5), &scene.rtmp("live/x"));
+    let _ready = Client::open(&scene, "live/x");
+    std::thread::scope(|threads| {
+        threads.spawn(|| plays(&ff5, &url));
+        threads.spawn(|| plays(&ff9, &url));
+        threads.spawn(|| {
+            // Until the stream ends, which GStreamer ends with.
+            let mut command = Command::new(&gst);
+            command.args([
+                "-q",
+                "playbin",
+                &format!("uri={url}"),
+                "video-sink=fakesink",
+                "audio-sink=fakesink",
+            ]);
+            let output = process::run(&mut command, LIMIT);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
+        });
+    });
+}
