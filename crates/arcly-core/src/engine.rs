@@ -1,6 +1,7 @@
 //! The engine: every stream, and the two doors to them.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +26,7 @@ use crate::registry::{
 };
 use crate::stream::{Stream, StreamInfo, Upkeep};
 use crate::subscriber::{ReaderState, Subscription};
+use crate::via::{Hop, Via};
 
 /// How often streams are looked after.
 const UPKEEP_INTERVAL: Duration = Duration::from_millis(500);
@@ -126,6 +128,7 @@ impl EngineBuilder {
             on_demand: self.on_demand,
             streams: RwLock::default(),
             next_id: AtomicU64::new(1),
+            hops: RandomState::new(),
             events: Arc::new(Events::new(self.observers)),
             draining: CancellationToken::new(),
             dropped: CancellationToken::new(),
@@ -174,6 +177,8 @@ pub struct Engine {
     on_demand: Option<Arc<dyn OnDemand>>,
     streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     next_id: AtomicU64,
+    /// Makes numbers of streams that no other engine makes.
+    hops: RandomState,
     events: Arc<Events>,
     draining: CancellationToken,
     dropped: CancellationToken,
@@ -354,7 +359,8 @@ impl Engine {
         if streams.len() >= self.policies.load().max_streams && !streams.contains_key(key) {
             return Err(refused(key, CloseReason::Limit("streams")));
         }
-        let stream = Stream::new(key.clone(), app, Arc::clone(&self.events));
+        let hop = Hop::new(self.hops.hash_one(self.next_id()));
+        let stream = Stream::new(key.clone(), hop, app, Arc::clone(&self.events));
         streams.insert(key.clone(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -423,24 +429,38 @@ fn refused(key: &StreamKey, reason: CloseReason) -> StreamError {
 #[async_trait]
 impl PublishRegistry for Engine {
     async fn publish(&self, request: PublishRequest) -> Result<Publisher> {
-        let PublishRequest { key, client, credentials } = request;
+        let PublishRequest { key, client, credentials, via } = request;
         let grant = self.authenticate(Action::Publish, &key, &client, credentials).await?;
-        let state = Arc::new(PublisherState::new(client.clone(), grant.expires_at));
+        if via.is_full() {
+            return Err(refused(&key, CloseReason::Limit("hops")));
+        }
+        // Before whoever publishes it has to make room.
+        if self.stream(&key).is_some_and(|stream| via.contains(stream.hop())) {
+            return Err(refused(&key, CloseReason::Conflict));
+        }
+        let state = Arc::new(PublisherState::new(client.clone(), grant.expires_at, via));
         let publisher = self.admit(&key, &state)?;
         self.events.emit(EngineEvent::StreamPublished { key, client });
         Ok(publisher)
+    }
+
+    fn via(&self, key: &StreamKey) -> Via {
+        self.stream(key).map(|stream| stream.via()).unwrap_or_default()
     }
 }
 
 #[async_trait]
 impl PlaybackRegistry for Engine {
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription> {
-        let PlayRequest { key, client, credentials, start, lag, wait } = request;
+        let PlayRequest { key, client, credentials, start, lag, wait, via } = request;
         let grant = self.authenticate(Action::Play, &key, &client, credentials).await?;
         if self.is_draining() {
             return Err(refused(&key, CloseReason::Shutdown));
         }
         let stream = self.wait_for(&key, wait).await?;
+        if !via.is_empty() && via.meets(&stream.via()) {
+            return Err(refused(&key, CloseReason::Conflict));
+        }
         let state = Arc::new(ReaderState::new(self.next_id(), key, client.clone(), grant.expires_at));
         stream.add_reader(Arc::clone(&state)).map_err(|reason| refused(stream.key(), reason))?;
         self.announce_reader(&stream, client, state.id);

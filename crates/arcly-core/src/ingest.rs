@@ -13,6 +13,7 @@ use crate::qos::{TrackMeter, TrackQos};
 use crate::time::{TimeDelta, Timestamp};
 use crate::timeline::Timeline;
 use crate::track::{TrackId, TrackMask, TrackSet};
+use crate::via::{Hop, Via};
 
 /// Publishers that one stream may have, the active one and those that stand by.
 pub const MAX_PUBLISHERS: usize = 8;
@@ -42,6 +43,8 @@ pub enum Published {
 struct Session {
     id: u64,
     state: Arc<PublisherState>,
+    /// Where its stream has come through before.
+    via: Via,
     tracks: TrackSet,
     /// The tracks are in force in the log.
     applied: bool,
@@ -65,9 +68,10 @@ impl Session {
     }
 }
 
-/// The publishing side of a stream. Locked by publishers and by the engine's upkeep, never by readers.
+/// The publishing side of a stream. Locked by publishers, by the engine's upkeep and by relays that join, never by readers.
 pub(crate) struct Ingest {
     writer: Writer<MediaFrame>,
+    hop: Hop,
     sessions: Vec<Session>,
     active: Option<u64>,
     /// In force in the log.
@@ -83,9 +87,10 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn new(writer: Writer<MediaFrame>, now: Instant) -> Self {
+    pub(crate) fn new(writer: Writer<MediaFrame>, hop: Hop, now: Instant) -> Self {
         Self {
             writer,
+            hop,
             sessions: Vec::new(),
             active: None,
             tracks: Arc::default(),
@@ -122,6 +127,7 @@ impl Ingest {
         let tracks = TrackSet::default();
         self.sessions.push(Session {
             id,
+            via: state.via.clone(),
             state,
             tracks,
             applied: false,
@@ -171,10 +177,20 @@ impl Ingest {
         self.end.is_some()
     }
 
+    fn first_session(&self) -> Option<&Session> {
+        let on_air = self.sessions.iter().find(|session| Some(session.id) == self.active);
+        on_air.or_else(|| self.sessions.first())
+    }
+
     /// The publisher on air, or the one that waits longest to be.
     pub(crate) fn publisher(&self) -> Option<&Arc<PublisherState>> {
-        let on_air = self.sessions.iter().find(|session| Some(session.id) == self.active);
-        on_air.or_else(|| self.sessions.first()).map(|session| &session.state)
+        self.first_session().map(|session| &session.state)
+    }
+
+    /// Where the stream has come through, itself last.
+    pub(crate) fn via(&self) -> Via {
+        let via = self.first_session().map(|session| session.via.clone()).unwrap_or_default();
+        via.and(&self.hop.into())
     }
 
     pub(crate) fn publishers(&self) -> impl Iterator<Item = &Arc<PublisherState>> {
@@ -186,8 +202,17 @@ impl Ingest {
     }
 
     /// Announces a session's tracks. They come into force with its next frame in the log.
-    pub(crate) fn set_tracks(&mut self, id: u64, tracks: TrackSet) -> Result<(), CloseReason> {
+    pub(crate) fn set_tracks(&mut self, id: u64, mut tracks: TrackSet) -> Result<(), CloseReason> {
         let session = Self::session(&mut self.sessions, id)?;
+        let via = session.state.via.clone().and(&Via::of(&tracks.metadata));
+        if via.contains(self.hop) {
+            return Err(CloseReason::Conflict);
+        }
+        if via.is_full() {
+            return Err(CloseReason::Limit("hops"));
+        }
+        tracks.metadata = Arc::new(via.clone().and(&self.hop.into()).mark(&tracks.metadata));
+        session.via = via;
         for track in tracks.iter().filter(|track| track.kind() == TrackKind::Video) {
             if session
                 .tracks

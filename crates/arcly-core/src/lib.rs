@@ -15,6 +15,7 @@
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
 //! | [`egress`] | many readers per worker, for servers |
 //! | [`timeline`], [`qos`] | what is made of a publisher's timestamps, and measured of its tracks |
+//! | [`via`] | where a stream has come through, so that no relay feeds it with itself |
 //! | [`registry`], [`sink`], [`contract`] | the traits that protocols, sinks and embedders implement or use |
 //! | [`wire`], [`machine`] | what every protocol crate is built from |
 //!
@@ -63,6 +64,7 @@ pub mod subscriber;
 pub mod time;
 pub mod timeline;
 pub mod track;
+pub mod via;
 pub mod wall;
 pub mod wire;
 
@@ -84,3 +86,4 @@ pub use stream::{Stream, StreamInfo, StreamState};
 pub use subscriber::{DerivedSubscriber, Subscriber, Subscription};
 pub use time::{TimeDelta, Timescale, Timestamp};
 pub use track::{MetaValue, Metadata, Track, TrackId, TrackSet};
+pub use via::Via;

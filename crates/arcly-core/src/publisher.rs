@@ -16,6 +16,7 @@ use crate::media::MediaEvent;
 use crate::registry::ClientInfo;
 use crate::stream::Stream;
 use crate::track::TrackSet;
+use crate::via::Via;
 
 /// What is known about a publisher, for the API and for whoever has to end it.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct PublisherState {
     pub since: SystemTime,
     /// Until when it may.
     pub expires_at: Option<SystemTime>,
+    /// Where its stream has come through before, as it said when it asked.
+    pub via: Via,
     pub(crate) frames: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) dropped: AtomicU64,
@@ -35,9 +38,10 @@ pub struct PublisherState {
 }
 
 impl PublisherState {
-    pub(crate) fn new(client: ClientInfo, expires_at: Option<SystemTime>) -> Self {
+    pub(crate) fn new(client: ClientInfo, expires_at: Option<SystemTime>, via: Via) -> Self {
         Self {
             client,
+            via,
             since: SystemTime::now(),
             expires_at,
             frames: AtomicU64::new(0),
@@ -115,7 +119,8 @@ impl Publisher {
     /// Announces the tracks, or a change of them. They come into force with the next frame.
     ///
     /// # Errors
-    /// [`StreamError::Closed`] when the right to publish was taken away.
+    /// [`StreamError::Closed`] when the right to publish was taken away, or the metadata says that the stream has come
+    /// through here before.
     pub fn set_tracks(&mut self, tracks: TrackSet) -> Result<()> {
         self.stream.set_tracks(self.id, tracks).map_err(|reason| self.closed_by(reason))
     }

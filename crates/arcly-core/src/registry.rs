@@ -15,6 +15,7 @@ use crate::key::StreamKey;
 use crate::log::{LagPolicy, StartMode};
 use crate::publisher::Publisher;
 use crate::subscriber::Subscription;
+use crate::via::Via;
 
 /// Who is at the other end, for the log, the API and the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,19 +61,28 @@ pub struct PublishRequest {
     pub client: ClientInfo,
     /// What they prove it with. `None` is code inside this process, which is trusted.
     pub credentials: Option<Credentials>,
+    /// Where the stream has come through before, as a relay says.
+    pub via: Via,
 }
 
 impl PublishRequest {
     /// A request by a peer, to be authenticated.
     #[must_use]
-    pub const fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
-        Self { key, client, credentials: Some(credentials) }
+    pub fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
+        Self { key, client, credentials: Some(credentials), via: Via::default() }
     }
 
     /// A request by code inside this process.
     #[must_use]
-    pub const fn internal(key: StreamKey, protocol: &'static str) -> Self {
-        Self { key, client: ClientInfo::internal(protocol), credentials: None }
+    pub fn internal(key: StreamKey, protocol: &'static str) -> Self {
+        Self { key, client: ClientInfo::internal(protocol), credentials: None, via: Via::default() }
+    }
+
+    /// The same request for a stream that has come through those hops.
+    #[must_use]
+    pub fn via(mut self, via: Via) -> Self {
+        self.via = via;
+        self
     }
 }
 
@@ -92,40 +102,49 @@ pub struct PlayRequest {
     pub lag: Option<LagPolicy>,
     /// How long to wait for a stream that is not there; the application's choice when `None`.
     pub wait: Option<Duration>,
+    /// The streams that the reader feeds with it, as a relay says: refused when it has come through one of them.
+    pub via: Via,
 }
 
 impl PlayRequest {
     /// A request by a peer, to be authenticated.
     #[must_use]
-    pub const fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
-        Self { key, client, credentials: Some(credentials), start: None, lag: None, wait: None }
+    pub fn new(key: StreamKey, client: ClientInfo, credentials: Credentials) -> Self {
+        Self { client, credentials: Some(credentials), ..Self::internal(key, "") }
     }
 
     /// A request by code inside this process.
     #[must_use]
-    pub const fn internal(key: StreamKey, protocol: &'static str) -> Self {
+    pub fn internal(key: StreamKey, protocol: &'static str) -> Self {
         let client = ClientInfo::internal(protocol);
-        Self { key, client, credentials: None, start: None, lag: None, wait: None }
+        Self { key, client, credentials: None, start: None, lag: None, wait: None, via: Via::default() }
     }
 
     /// The same request with a place to begin.
     #[must_use]
-    pub const fn start(mut self, start: StartMode) -> Self {
+    pub fn start(mut self, start: StartMode) -> Self {
         self.start = Some(start);
         self
     }
 
     /// The same request with a lag policy.
     #[must_use]
-    pub const fn lag(mut self, lag: LagPolicy) -> Self {
+    pub fn lag(mut self, lag: LagPolicy) -> Self {
         self.lag = Some(lag);
         self
     }
 
     /// The same request, waiting that long for a stream that is not there.
     #[must_use]
-    pub const fn wait(mut self, wait: Duration) -> Self {
+    pub fn wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
+        self
+    }
+
+    /// The same request by a reader that feeds those streams.
+    #[must_use]
+    pub fn via(mut self, via: Via) -> Self {
+        self.via = via;
         self
     }
 }
@@ -136,8 +155,16 @@ pub trait PublishRegistry: Send + Sync {
     /// Asks to publish. Cancel safe: a dropped call has published nothing.
     ///
     /// # Errors
-    /// [`Refused`](crate::StreamError::Refused) with `unauthorized`, `forbidden`, `conflict`, `overloaded` or `shutdown`.
+    /// [`Refused`](crate::StreamError::Refused) with `unauthorized`, `forbidden`, `conflict`, `overloaded`, `shutdown`, or `limit(hops)`
+    /// of a stream that has come through [`MAX_HOPS`](crate::via::MAX_HOPS).
     async fn publish(&self, request: PublishRequest) -> Result<Publisher>;
+
+    /// Where the stream of that name has come through, itself last; nothing when it is not there. A relay that feeds it
+    /// says so where it reads.
+    fn via(&self, key: &StreamKey) -> Via {
+        let _ = key;
+        Via::default()
+    }
 }
 
 /// Where streams are read.
@@ -146,7 +173,8 @@ pub trait PlaybackRegistry: Send + Sync {
     /// Asks to read, waiting for the stream where the request or its application says so. Cancel safe.
     ///
     /// # Errors
-    /// [`Refused`](crate::StreamError::Refused) with `not_found`, `unauthorized`, `forbidden`, `overloaded` or `shutdown`.
+    /// [`Refused`](crate::StreamError::Refused) with `not_found`, `unauthorized`, `forbidden`, `conflict` of a relay
+    /// that would feed the stream with itself, `overloaded` or `shutdown`.
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription>;
 }
 

@@ -23,6 +23,7 @@ use crate::publisher::PublisherState;
 use crate::qos::TrackQos;
 use crate::subscriber::ReaderState;
 use crate::track::{TrackId, TrackSet};
+use crate::via::{Hop, Via};
 
 /// Shortest time between two keyframe requests to a publisher.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
@@ -93,6 +94,7 @@ pub struct StreamInfo {
 /// One live stream. Made by the engine when somebody publishes it, or waits for it.
 pub struct Stream {
     key: StreamKey,
+    hop: Hop,
     app: Arc<AppSpec>,
     since: SystemTime,
     log: Arc<Log<MediaFrame>>,
@@ -116,13 +118,14 @@ impl core::fmt::Debug for Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(key: StreamKey, app: Arc<AppSpec>, events: Arc<Events>) -> Arc<Self> {
+    pub(crate) fn new(key: StreamKey, hop: Hop, app: Arc<AppSpec>, events: Arc<Events>) -> Arc<Self> {
         let (log, writer) = Log::new(app.retention);
         Arc::new(Self {
             key,
+            hop,
             since: SystemTime::now(),
             log,
-            ingest: Mutex::new(Ingest::new(writer, clock::now())),
+            ingest: Mutex::new(Ingest::new(writer, hop, clock::now())),
             tracks: ArcSwap::default(),
             state: watch::Sender::new(StreamState::Waiting),
             derived: DerivedLogs::default(),
@@ -140,6 +143,18 @@ impl Stream {
     #[must_use]
     pub const fn key(&self) -> &StreamKey {
         &self.key
+    }
+
+    /// What tells it from every other stream, here and elsewhere.
+    #[must_use]
+    pub const fn hop(&self) -> Hop {
+        self.hop
+    }
+
+    /// Where it has come through, itself last.
+    #[must_use]
+    pub fn via(&self) -> Via {
+        self.ingest.lock().via()
     }
 
     /// The policy it is under.

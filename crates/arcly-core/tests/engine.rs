@@ -7,10 +7,11 @@ use std::time::Duration;
 use arcly_core::contract::auth::Credentials;
 use arcly_core::ingest::Published;
 use arcly_core::log::{Progress, Read, StartMode};
+use arcly_core::via::MAX_HOPS;
 use arcly_core::{
     AppSpec, ClientInfo, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, OnDemand,
     PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, StreamError, StreamKey,
-    StreamState, Subscriber, Takeover, TimeDelta, Timestamp, Track, TrackId, TrackSet,
+    StreamState, Subscriber, Takeover, TimeDelta, Timestamp, Track, TrackId, TrackSet, Via,
 };
 use bytes::Bytes;
 use tokio::time::{advance, sleep, timeout};
@@ -439,4 +440,67 @@ async fn f61_policies_change_for_streams_that_begin_later() {
     engine.set_policies([AppSpec::new("live")], None, 1);
     let third = engine.publish(PublishRequest::internal(StreamKey::new("live", "c"), "test")).await;
     assert_eq!(third.unwrap_err().reason(), CloseReason::Limit("streams"));
+}
+
+/// H23: who is told that a stream has come through it before, refuses it, and whoever publishes it stays.
+#[tokio::test(start_paused = true)]
+async fn h23_a_stream_that_comes_back() {
+    let (a, b) = (engine(AppSpec::new("live").takeover(Takeover::Replace)), engine(AppSpec::new("live")));
+    let mut camera = publish(&a).await.unwrap();
+    let from_a = a.via(&key());
+    let relayed = |via: &Via| PublishRequest::internal(key(), "relay").via(via.clone());
+    let there = b.publish(relayed(&from_a)).await.unwrap();
+    let from_b = b.via(&key());
+    assert!(from_b.meets(&from_a) && from_a != from_b);
+
+    // Pushed back, pulled back.
+    assert_eq!(reason(a.publish(relayed(&from_b)).await), CloseReason::Conflict);
+    let pulls = PlayRequest::internal(key(), "relay").via(from_a.clone());
+    assert_eq!(reason(b.subscribe(pulls).await), CloseReason::Conflict);
+    stream(&mut camera, 0, 2).await;
+    drop(there);
+
+    // By way of a server that passes on metadata and nothing else: it shows once the stream is there.
+    let marked = |engine: &Engine| engine.stream(&key()).unwrap().tracks().metadata.clone();
+    let mut by_metadata = tracks();
+    by_metadata.metadata = marked(&a);
+    let mut foreign = b.publish(PublishRequest::internal(key(), "rtmp")).await.unwrap();
+    foreign.set_tracks(by_metadata.clone()).unwrap();
+    stream(&mut foreign, 0, 1).await;
+    assert!(Via::of(&marked(&b)).meets(&from_a));
+    let mut back = a.publish(PublishRequest::internal(key(), "rtmp")).await.unwrap();
+    by_metadata.metadata = marked(&b);
+    assert!(matches!(back.set_tracks(by_metadata), Err(StreamError::Closed(CloseReason::Conflict))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn h23_a_recording_may_be_published_where_it_was_made() {
+    let a = engine(AppSpec::new("live").grace(Duration::ZERO));
+    let mut camera = publish(&a).await.unwrap();
+    stream(&mut camera, 0, 2).await;
+    let recorded = TrackSet::clone(&a.stream(&key()).unwrap().tracks());
+    drop(camera);
+    sleep(Duration::from_secs(2)).await;
+    let mut replay = a.publish(PublishRequest::internal(key(), "rtmp")).await.unwrap();
+    replay.set_tracks(recorded).unwrap();
+    stream(&mut replay, 0, 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn h23_a_chain_has_an_end() {
+    let (mut via, mut servers) = (Via::default(), Vec::new());
+    for n in 0..=MAX_HOPS {
+        let engine = engine(AppSpec::new("live"));
+        let published = engine.publish(PublishRequest::internal(key(), "relay").via(via)).await;
+        if n == MAX_HOPS {
+            assert_eq!(reason(published), CloseReason::Limit("hops"));
+            return;
+        }
+        via = engine.via(&key());
+        servers.push((engine, published.unwrap()));
+    }
+}
+
+fn reason<T>(result: Result<T, StreamError>) -> CloseReason {
+    result.err().expect("refused").reason()
 }

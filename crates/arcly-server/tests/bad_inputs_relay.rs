@@ -5,13 +5,15 @@ mod support;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arcly_codec::flv::TagKind;
 use serde_json::Value;
 use support::bench::Bench;
 use support::eventually;
-use support::http::{Answer, Http};
-use support::peer::PATIENCE;
+use support::feed::Feed;
+use support::http::{Answer, FlvReader, Http, get};
+use support::peer::{PATIENCE, Peer};
 
 /// Somebody with credentials for the API, who may be anywhere.
 const ADMIN: &str = "Authorization: Basic YWRtaW46Y29ycmVjdCBob3JzZQ==\r\n";
@@ -183,26 +185,92 @@ fn h23_a_configuration_that_feeds_itself() {
     assert!(eventually(PATIENCE, || loops() == 1), "one of the two gives way: {:?}", relays(&bench));
 }
 
+/// Two servers where the newcomer wins, and a camera on the first.
+struct Loop {
+    a: Bench,
+    b: Bench,
+    camera: Peer,
+    feed: Feed,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let start = || Bench::start_alone(&[], "apps.default.takeover = 'replace'\n");
+        let (a, b) = (start(), start());
+        let (mut camera, mut feed) = (Peer::open(a.rtmp).publishing("cam"), Feed::new());
+        feed.headers().iter().for_each(|tag| _ = camera.tag(tag));
+        camera.tag(&feed.frame());
+        Self { a, b, camera, feed }
+    }
+
+    /// The camera goes on until `done`; false when it takes too long.
+    fn until(&mut self, mut done: impl FnMut(&Self) -> bool) -> bool {
+        eventually(PATIENCE, || {
+            self.camera.tag(&self.feed.frame());
+            self.camera.wait_end(Duration::from_millis(20));
+            done(self)
+        })
+    }
+}
+
 #[test]
 fn h23_two_servers_that_feed_each_other() {
-    let (a, b) = (Bench::start_alone(&[], ""), Bench::start_alone(&[], ""));
-    let mut camera = support::peer::Peer::open(a.rtmp).publishing("cam");
-    let mut feed = support::feed::Feed::new();
-    feed.headers().iter().for_each(|tag| _ = camera.tag(tag));
-    let there = format!("rtmp://{}/live/cam", b.rtmp);
-    let back = format!("rtmp://{}/live/cam", a.rtmp);
-    assert_eq!(post(&a, "live/cam", &there).status, 201);
-    assert_eq!(post(&b, "live/cam", &back).status, 201);
-    let says = || {
-        let relay = relays(&b).into_iter().next().unwrap();
-        relay["last_error"].as_str().is_some_and(|error| error.contains("conflict"))
-    };
-    // The camera sends all the time, as otherwise it would have to make room.
-    let refused = eventually(PATIENCE, || {
-        camera.tag(&feed.frame());
-        std::thread::sleep(Duration::from_millis(20));
-        says()
-    });
-    assert!(refused, "{:?}", relays(&b));
-    assert!(!camera.ended, "the stream that was there first stays");
+    let pushes = |bench: &Bench, to: &str| assert_eq!(post(bench, "live/cam", to).status, 201);
+    let pulls = |bench: &Bench, from: &str| assert_eq!(post(bench, from, "live/cam").status, 201);
+    for (scheme, there_by_push, back_by_push) in [
+        ("rtmp", true, true),
+        ("rtmp", true, false),
+        ("rtmp", false, true),
+        ("rtmp", false, false),
+        ("http", true, true),
+        ("http", false, false),
+    ] {
+        let mut servers = Loop::new();
+        let url = |bench: &Bench| match scheme {
+            "rtmp" => format!("rtmp://{}/live/cam", bench.rtmp),
+            _ => format!("http://{}/live/cam.flv", bench.http),
+        };
+        let (a, b) = (&servers.a, &servers.b);
+        if there_by_push {
+            pushes(a, &url(b))
+        } else {
+            pulls(b, &url(a))
+        }
+        let is_there =
+            |servers: &Loop| get(servers.b.http, "/api/v1/streams/live/cam").body.contains("frames_in");
+        assert!(servers.until(is_there), "{scheme}: it does not get there");
+        let (a, b) = (&servers.a, &servers.b);
+        if back_by_push {
+            pushes(b, &url(a))
+        } else {
+            pulls(a, &url(b))
+        }
+        let refused = |servers: &Loop| {
+            let closing = if back_by_push { &servers.b } else { &servers.a };
+            let last = relays(closing).into_iter().next_back().unwrap();
+            last["last_error"].as_str().is_some_and(|error| error.contains("conflict"))
+        };
+        let way = format!("{scheme}, there by push: {there_by_push}, back by push: {back_by_push}");
+        assert!(servers.until(refused), "{way}: {:?} {:?}", relays(&servers.a), relays(&servers.b));
+        assert!(!servers.camera.ended, "{way}: the camera stays, though whoever comes later wins");
+        let mut reader = FlvReader::open(servers.b.http, "/live/cam.flv").expect("the stream");
+        reader.next_tag(Instant::now() + PATIENCE).expect("it goes on over there");
+    }
+}
+
+#[test]
+fn h23_by_way_of_a_server_that_only_passes_on_the_metadata() {
+    let mut servers = Loop::new();
+    let mut player = Peer::open(servers.a.rtmp).playing("cam");
+    let end = Instant::now() + PATIENCE;
+    let metadata =
+        std::iter::from_fn(|| player.next_tag(end)).find(|tag| tag.kind == TagKind::Script).unwrap();
+    let mut back = Peer::open(servers.a.rtmp).publishing("cam");
+    let mut feed = Feed::new();
+    feed.headers().iter().filter(|tag| tag.kind != TagKind::Script).for_each(|tag| _ = back.tag(tag));
+    back.tag(&metadata).tag(&feed.frame());
+    assert!(back.wait_end(PATIENCE), "not closed");
+    assert!(back.codes.iter().any(|code| code == "NetStream.Publish.BadName"), "{:?}", back.codes);
+    // Nothing tells it from any other newcomer before that, and newcomers win here.
+    assert!(servers.camera.wait_end(PATIENCE));
 }

@@ -129,8 +129,8 @@ impl<C: Container> HttpStream<C> {
             // Whether it is there now; whoever wants to wait asks for the stream.
             Method::HEAD => self.play(play.wait(Duration::ZERO)).await.map(|_| StreamBody::empty()),
             Method::POST | Method::PUT => {
-                let PlayRequest { key, client, credentials, .. } = play;
-                let mut request = PublishRequest::internal(key, client.protocol);
+                let PlayRequest { key, client, credentials, via, .. } = play;
+                let mut request = PublishRequest::internal(key, client.protocol).via(via);
                 (request.client, request.credentials) = (client, credentials);
                 self.publish(request, body).await
             }

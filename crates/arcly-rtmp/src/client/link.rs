@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arcly_core::derived::Headers;
 use arcly_core::log::{Budget, Progress, Read, TrackChoice};
 use arcly_core::machine::{Machine, Output};
-use arcly_core::{CloseReason, DerivedSubscriber, Publisher, Result, StreamError, TimeDelta, clock};
+use arcly_core::{CloseReason, DerivedSubscriber, Publisher, Result, StreamError, TimeDelta, Via, clock};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -121,6 +121,12 @@ impl Link {
         let outbox = Outbox::default();
         let events = VecDeque::new();
         Ok(Self { session, url, reader, writer, outbox, wake: None, failed: None, events })
+    }
+
+    /// What the server is told about where the stream comes from, or goes to.
+    pub(super) fn with_via(mut self, via: Via) -> Self {
+        self.session = self.session.with_via(via);
+        self
     }
 
     pub(super) const fn server(&self) -> &Capabilities {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arcly_core::derived::Headers;
 use arcly_core::log::TrackChoice;
 use arcly_core::{
-    CloseReason, PublishRegistry, PublishRequest, Result, StreamError, StreamKey, Subscription, clock,
+    CloseReason, PublishRegistry, PublishRequest, Result, StreamError, StreamKey, Subscription, Via, clock,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -140,7 +140,7 @@ impl Client {
         key: &StreamKey,
         shutdown: &CancellationToken,
     ) -> Result<Outcome> {
-        let mut link = self.dial(Intent::Play, shutdown).await?;
+        let mut link = self.dial(Intent::Play, registry.via(key), shutdown).await?;
         let publisher = registry.publish(PublishRequest::internal(key.clone(), "rtmp")).await?;
         link.pull(publisher, shutdown).await
     }
@@ -165,7 +165,7 @@ impl Client {
         subscription: Subscription,
         shutdown: &CancellationToken,
     ) -> Result<Outcome> {
-        let mut link = self.dial(Intent::Publish, shutdown).await?;
+        let mut link = self.dial(Intent::Publish, subscription.stream().via(), shutdown).await?;
         let choice = upstream_choice(link.server());
         let direction = Direction::Publish;
         let mut source = subscription.into_derived(direction.variant(), || MessagePacketizer::new(direction));
@@ -174,12 +174,13 @@ impl Client {
     }
 
     /// Connects, and goes through the set-up to the point where media may flow.
-    async fn dial(&self, intent: Intent, shutdown: &CancellationToken) -> Result<Link> {
+    async fn dial(&self, intent: Intent, via: Via, shutdown: &CancellationToken) -> Result<Link> {
         let began = clock::now();
         let setup = self.config.session.timeouts.setup;
         let dial = async {
             let socket = link::connect(&self.url, &self.config).await?;
-            let mut link = Link::new(&self.config, self.url.clone(), intent, socket, began)?;
+            let link = Link::new(&self.config, self.url.clone(), intent, socket, began)?;
+            let mut link = link.with_via(via);
             link.set_up().await?;
             Ok(link)
         };

@@ -413,7 +413,8 @@ where
     // Publishing.
 
     fn request_publish(&mut self, stream: StreamId, target: &Target) {
-        let request = PublishRequest::new(target.key.clone(), self.client(), self.credentials(target));
+        let request = PublishRequest::new(target.key.clone(), self.client(), self.credentials(target))
+            .via(self.session.client().via.clone());
         let registry = Arc::clone(&self.shared.context.publish);
         self.undecided = self.undecided.saturating_add(1);
         self.decisions
@@ -457,6 +458,7 @@ where
         let mut request = PlayRequest::internal(target.key.clone(), self.protocol);
         request.client = self.client();
         request.credentials = credentials;
+        request.via = self.session.client().via.clone();
         let registry = Arc::clone(&self.shared.context.playback);
         self.session.hold(clock::now(), stream);
         self.decisions

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use arcly_core::machine::{Machine, Output};
 use arcly_core::wire::DecodeError;
-use arcly_core::{CloseReason, Phase};
+use arcly_core::{CloseReason, Phase, Via};
 
 use super::link::{Link, Tag, earlier};
 use crate::config::SessionConfig;
@@ -85,6 +85,7 @@ pub struct ClientSession {
     state: State,
     url: RtmpUrl,
     intent: Intent,
+    via: Via,
     server: Capabilities,
     events: VecDeque<ClientEvent>,
     deadline: Option<Instant>,
@@ -108,11 +109,19 @@ impl ClientSession {
             state: State::Handshake(Box::new(handshake)),
             url,
             intent,
+            via: Via::default(),
             server: Capabilities::default(),
             events: VecDeque::new(),
             deadline: Some(now + config.timeouts.setup),
             config,
         }
+    }
+
+    /// The same session of a relay: of a stream that has come through those hops, or that feeds those streams.
+    #[must_use]
+    pub fn with_via(mut self, via: Via) -> Self {
+        self.via = via;
+        self
     }
 
     /// What the server said that it can do; nothing before [`ClientEvent::Connected`].
@@ -228,6 +237,7 @@ impl ClientSession {
             kind: Some("nonprivate".into()),
             object_encoding: 0.0,
             capabilities: self.config.capabilities.clone(),
+            via: self.via.clone(),
         };
         self.link.command(0, &Request::Connect(Box::new(connect)).encode(CONNECT));
         self.state = State::Connecting;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arcly_codec::amf0::{self, Object, Value};
+use arcly_core::via::{self, Via};
 use arcly_core::wire::{DecodeError, DecodeResult};
 
 use super::capability::Capabilities;
@@ -97,6 +98,9 @@ pub struct Connect {
     pub object_encoding: f64,
     /// What the client can do.
     pub capabilities: Capabilities,
+    /// Of a relay: where the stream that it publishes has come through, or the streams that it feeds with what it
+    /// plays. Servers that do not know the property ignore it.
+    pub via: Via,
 }
 
 impl Connect {
@@ -109,6 +113,7 @@ impl Connect {
             kind: object.str("type").map(Arc::from),
             object_encoding: object.number("objectEncoding").unwrap_or_default(),
             capabilities: Capabilities::decode(object),
+            via: object.str(via::PROPERTY).map(Via::decode).unwrap_or_default(),
         }
     }
 
@@ -122,6 +127,9 @@ impl Connect {
             object = object.with("objectEncoding", self.object_encoding);
         }
         self.capabilities.encode(&mut object);
+        if !self.via.is_empty() {
+            object = object.with(via::PROPERTY, self.via.to_string().as_str());
+        }
         object
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arcly_core::via::{self, Via};
 use arcly_core::{ClientInfo, PlayRequest, StreamKey};
 use arcly_mux::flv::http::HttpFlv;
 use arcly_mux::ts::http::HttpTs;
@@ -73,7 +74,7 @@ async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Requ
     client.agent = agent(&parts.headers);
     let mut shown = credentials(&connection, &parts);
     shown.protocol = protocol;
-    let request = PlayRequest::new(key, client, shown);
+    let request = PlayRequest::new(key, client, shown).via(relayed(&parts.headers));
     let context = server.context();
     if is_websocket {
         return ws::upgrade(server, request, connection, parts).await;
@@ -87,6 +88,11 @@ async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Requ
 pub(super) fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
     let agent = headers.get(header::USER_AGENT)?.to_str().ok()?;
     Some(agent.chars().take(MAX_AGENT).collect::<String>().into())
+}
+
+/// What a relay says about where its stream comes from, or goes to.
+fn relayed(headers: &HeaderMap) -> Via {
+    headers.get(via::HEADER).and_then(|list| list.to_str().ok()).map(Via::decode).unwrap_or_default()
 }
 
 /// The origin to let in, as the response names it.

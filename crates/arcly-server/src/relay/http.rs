@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcly_core::{CloseReason, MediaEvent, Phase, StreamError};
+use arcly_core::{CloseReason, MediaEvent, Phase, StreamError, Via, via};
 use arcly_mux::{flv, ts};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -34,17 +34,34 @@ const MAX_ERROR: usize = 4 << 10;
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// Reads a stream and hands each event to `take`, until the body ends. The server is one of `at`, or whoever the URL's
-/// host resolves to when there are none.
+/// A stream on another server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote<'a> {
+    /// Its name there.
+    pub url: &'a Url,
+    /// The server: one of these, or whoever the URL's host resolves to when there are none.
+    pub at: &'a [SocketAddr],
+    /// Where the stream that is written has come through, or the stream that is fed with the one that is read.
+    pub via: &'a Via,
+}
+
+/// Asks for a stream; its body, when the server lets this client in.
 ///
 /// # Errors
-/// The server cannot be reached, refuses, sends something else, or falls silent; or `take` fails.
+/// The server cannot be reached, or refuses.
+pub(super) async fn open(remote: Remote<'_>) -> Result<Incoming, StreamError> {
+    within(SETUP, Phase::Connect, ask(remote)).await
+}
+
+/// Hands each event of the body that a URL led to, until it ends.
+///
+/// # Errors
+/// The server sends something else, or falls silent; or `take` fails.
 pub(super) async fn read(
     url: &Url,
-    at: &[SocketAddr],
+    mut body: Incoming,
     mut take: impl FnMut(MediaEvent) -> Result<(), StreamError>,
 ) -> Result<(), StreamError> {
-    let mut body = within(SETUP, Phase::Connect, open(url, at)).await?;
     let mut reader = Reader::new(container(url));
     loop {
         let next = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
@@ -80,37 +97,39 @@ fn media_type(url: &Url) -> &'static str {
     }
 }
 
-async fn open(url: &Url, at: &[SocketAddr]) -> Result<Incoming, StreamError> {
-    let request =
-        request(url, "GET")?.body(Empty::<Bytes>::new()).map_err(|e| StreamError::protocol(e.to_string()))?;
-    let response = send(url, at, request).await?;
+async fn ask(remote: Remote<'_>) -> Result<Incoming, StreamError> {
+    let request = request(remote, "GET")?
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| StreamError::protocol(e.to_string()))?;
+    let response = send(remote, request).await?;
     match response.status() {
         StatusCode::OK => Ok(response.into_body()),
         status => Err(rejected(status, response.into_body()).await),
     }
 }
 
-/// Publishes a body until it ends, on one of `at` as [`read`] does.
+/// Publishes a body until it ends.
 ///
 /// # Errors
 /// The server cannot be reached, or refuses.
-pub(super) async fn write<B>(url: &Url, at: &[SocketAddr], body: B) -> Result<(), StreamError>
+pub(super) async fn write<B>(remote: Remote<'_>, body: B) -> Result<(), StreamError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let request = request(url, "POST")?
-        .header(header::CONTENT_TYPE, media_type(url))
+    let request = request(remote, "POST")?
+        .header(header::CONTENT_TYPE, media_type(remote.url))
         .body(body)
         .map_err(|e| StreamError::protocol(e.to_string()))?;
-    let response = send(url, at, request).await?;
+    let response = send(remote, request).await?;
     if response.status().is_success() {
         return Ok(());
     }
     Err(rejected(response.status(), response.into_body()).await)
 }
 
-fn request(url: &Url, method: &str) -> Result<http::request::Builder, StreamError> {
+fn request(remote: Remote<'_>, method: &str) -> Result<http::request::Builder, StreamError> {
+    let Remote { url, via, .. } = remote;
     let host = url.host_str().ok_or_else(|| StreamError::protocol("the URL has no host"))?;
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
@@ -119,22 +138,21 @@ fn request(url: &Url, method: &str) -> Result<http::request::Builder, StreamErro
         .uri(target)
         .header(header::HOST, authority)
         .header(header::USER_AGENT, concat!("arcly/", env!("CARGO_PKG_VERSION")));
+    if !via.is_empty() {
+        builder = builder.header(via::HEADER, via.to_string());
+    }
     if !url.username().is_empty() {
         builder = builder.header(header::AUTHORIZATION, basic(url));
     }
     Ok(builder)
 }
 
-async fn send<B>(
-    url: &Url,
-    at: &[SocketAddr],
-    request: Request<B>,
-) -> Result<http::Response<Incoming>, StreamError>
+async fn send<B>(remote: Remote<'_>, request: Request<B>) -> Result<http::Response<Incoming>, StreamError>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let io = within(SETUP, Phase::Connect, connect(url, at)).await?;
+    let io = within(SETUP, Phase::Connect, connect(remote)).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
     // The connection ends with the request: its other half is dropped with the response, or with this future.
@@ -144,7 +162,8 @@ where
     sender.send_request(request).await.map_err(broken)
 }
 
-async fn connect(url: &Url, at: &[SocketAddr]) -> Result<Box<dyn Io>, StreamError> {
+async fn connect(remote: Remote<'_>) -> Result<Box<dyn Io>, StreamError> {
+    let Remote { url, at, .. } = remote;
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
     let stream = match at {

@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::container::{Container, Reader, Writer};
-use super::{Endpoint, http, rtmp};
+use super::http::{self, Remote};
+use super::{Endpoint, rtmp};
 use crate::udp;
 
 /// Bytes of a file read at a time.
@@ -59,8 +60,10 @@ async fn pull_plain(
     match from {
         Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
         Endpoint::Http(url) => {
+            // Whoever publishes makes room for a stream that is there only, and not for itself.
+            let body = http::open(Remote { url, at, via: &engine.via(&key) }).await?;
             let mut publisher = engine.publish(request).await?;
-            http::read(url, at, |event| give(&mut publisher, event)).await
+            http::read(url, body, |event| give(&mut publisher, event)).await
         }
         Endpoint::File(path) => {
             let (mut source, mut pace) = (FileSource::open(path).await?, Pace::default());
@@ -98,9 +101,10 @@ pub async fn push(
         Endpoint::Http(url) => {
             let pushing = async {
                 let subscription = engine.subscribe(request).await?;
+                let remote = Remote { url, at, via: &subscription.stream().via() };
                 match http::container(url) {
-                    Container::Flv => http::write(url, at, FlvBody::live(subscription)).await,
-                    Container::Ts => http::write(url, at, TsBody::live(subscription)).await,
+                    Container::Flv => http::write(remote, FlvBody::live(subscription)).await,
+                    Container::Ts => http::write(remote, TsBody::live(subscription)).await,
                 }
             };
             cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
