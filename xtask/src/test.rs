@@ -9,22 +9,26 @@ use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::run::{Result, cargo, flag, no_more, root};
+use crate::run::{Result, cargo, flag, no_more, option, root};
 use crate::tools;
 
 /// The file in which tests write what they skipped; `arcly_testkit::tools` knows it too.
 const SKIP_LOG: &str = "ARCLY_SKIP_LOG";
+
+/// How often each fault is run; the faults' tests know it too.
+const FAULT_ROUNDS: &str = "ARCLY_FAULT_ROUNDS";
 
 pub(crate) fn main(args: &[String]) -> Result {
     let mut args = args.to_vec();
     let pass_on = args.iter().position(|arg| arg == "--").map(|at| args.split_off(at)).unwrap_or_default();
     let install = flag(&mut args, "--install");
     let ci = flag(&mut args, "--ci") || std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let rounds = option(&mut args, "--rounds")?;
     no_more(&args)?;
     if install {
         tools::install()?;
     }
-    run_tests(ci, pass_on.get(1..).unwrap_or_default())
+    run_tests(ci, rounds.as_deref(), pass_on.get(1..).unwrap_or_default())
 }
 
 /// What `cargo test` said, added up over all test programs.
@@ -53,7 +57,7 @@ impl Sum {
     }
 }
 
-fn run_tests(ci: bool, pass_on: &[String]) -> Result {
+fn run_tests(ci: bool, rounds: Option<&str>, pass_on: &[String]) -> Result {
     let found = tools::find();
     let skip_log = root().join("target/skipped-tests.txt");
     remove(&skip_log)?;
@@ -65,6 +69,9 @@ fn run_tests(ci: bool, pass_on: &[String]) -> Result {
     command.args(pass_on).envs(found.env).env(SKIP_LOG, &skip_log);
     if ci {
         command.env("CI", "true");
+    }
+    if let Some(rounds) = rounds {
+        command.env(FAULT_ROUNDS, rounds);
     }
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo test: {e}"))?;
     let mut sum = Sum::default();

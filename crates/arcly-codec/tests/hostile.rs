@@ -40,7 +40,7 @@ fn m09_a_million_start_codes() {
     let slices = Bytes::from([0, 0, 1, 0x41].repeat(1_000_000));
     let unit = h264::Parser::new().push(&slices, Framing::AnnexB).unwrap();
     assert_eq!(unit.counts.slices, MAX_NALS_PER_ACCESS_UNIT);
-    assert_eq!(unit.counts.excess, 1_000_000 - MAX_NALS_PER_ACCESS_UNIT);
+    assert_eq!(unit.counts.excess, 1, "the rest is not looked at");
     assert!(unit.flags.contains(FrameFlags::CORRUPT));
     assert_eq!(unit.payload.len(), MAX_NALS_PER_ACCESS_UNIT * 5);
 

@@ -52,7 +52,7 @@ pub enum CloseReason {
     Forbidden,
     /// There is no such stream.
     NotFound,
-    /// The stream has a publisher already.
+    /// The stream has a publisher already, or a relay would feed it with itself.
     Conflict,
     /// The peer asked for something that is not implemented, such as an unknown codec.
     Unsupported,

@@ -244,8 +244,16 @@ fn h14_a_secret_from_the_documentation_is_refused() {
 
 #[test]
 fn h26_five_hundred_streams_in_the_metrics() {
-    let row = Row::new("H26").memory(80 * MIB).cpu(secs(10));
-    let publishers: Vec<Peer> = (0..500).map(|n| row.peer().publishing(&format!("h26-{n}"))).collect();
+    // Once before: what an allocator keeps after so much the first time is no leak, the second time it would be.
+    let publishers = |bench: &Bench| -> Vec<Peer> {
+        (0..500).map(|n| Peer::open(bench.rtmp).publishing(&format!("h26-{n}"))).collect()
+    };
+    let row = Row::new("H26");
+    drop(publishers(&row.bench));
+    let streams = || row.bench.metrics().sum("arcly_streams");
+    assert!(support::eventually(secs(10), || streams() == 1.0), "{} streams are left", streams());
+    let row = row.again().memory(16 * MIB).cpu(secs(2));
+    let publishers = publishers(&row.bench);
     let since = Instant::now();
     let metrics = row.bench.metrics();
     let took = since.elapsed();
@@ -255,7 +263,11 @@ fn h26_five_hundred_streams_in_the_metrics() {
     let lines = metrics.0.lines().count();
     assert!(lines < 400, "{lines} lines: the number of series grows with the number of streams");
     assert!(!metrics.0.contains("h26-"), "names are no labels");
-    drop(publishers);
+    for publisher in publishers {
+        drop(publisher);
+        // It is the scrape that this is about, not that all of them go in one moment.
+        thread::sleep(Duration::from_millis(2));
+    }
     row.finish(&[("rtmp", "peer_closed", 500)], &[]);
 }
 
@@ -272,7 +284,8 @@ fn h26_a_name_that_would_break_out_of_a_label() {
 #[test]
 fn h05_h07_time_runs_out() {
     let bench = Arc::new(Bench::start(&[], ""));
-    let row = Row::on(&bench, "H05, H07").memory(64 * MIB).cpu(secs(8));
+    // A wide stream leaves the allocator with pages that it keeps for the next one.
+    let row = Row::on(&bench, "H05, H07").memory(16 * MIB).kept(4 * MIB).cpu(secs(2));
     let trickle = |head: &'static [u8]| {
         let mut http = row.http();
         thread::spawn(move || {

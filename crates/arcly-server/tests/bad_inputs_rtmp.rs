@@ -141,7 +141,7 @@ fn deaf_publisher(row: &Row) -> thread::JoinHandle<std::net::SocketAddr> {
         }
         let (open, after) = (full - since, full.elapsed());
         assert!(
-            (secs(4)..secs(15)).contains(&after),
+            (secs(3)..secs(15)).contains(&after),
             "R42: closed {after:?} after its window, full after {open:?}"
         );
         while let Some(tag) = player.next_tag(Instant::now() + Duration::from_millis(300)) {
@@ -373,22 +373,49 @@ fn r41_a_live_publisher_is_not_hijacked() {
     assert!(has(&codes, "NetStream.Publish.BadName"), "{codes:?}");
 }
 
-#[test]
-fn r46_plays_of_streams_that_are_not_there() {
-    // 5 000 names instead of 100 000. The connections also play the witness, so that a refusal does not end them.
-    let row = Row::new("R46: 20 connections, 250 names each").memory(8 * MIB).cpu(secs(6));
-    let streams = row.bench.metrics().sum("arcly_streams");
-    let mut peers: Vec<Peer> = (0..20).map(|_| row.peer().playing("witness")).collect();
-    for n in 0..250 {
+/// 100 connections that each play ten names at a time that nobody publishes, so many times.
+fn play_names(bench: &Bench, times: usize) -> Vec<Peer> {
+    const STREAMS: u32 = 10;
+    let mut peers: Vec<Peer> = (0..100).map(|_| Peer::open(bench.rtmp).playing("witness")).collect();
+    for peer in &mut peers {
+        (0..STREAMS).for_each(|_| _ = peer.request(0, Request::CreateStream));
+    }
+    let since = Instant::now();
+    for ten in 0..times {
+        if ten == 90 {
+            // 1 000 commands in ten seconds are allowed, and each has sent 13 besides.
+            thread::sleep(secs(10).saturating_sub(since.elapsed()));
+        }
         for (connection, peer) in peers.iter_mut().enumerate() {
-            peer.request(0, Request::CreateStream);
-            peer.request(2, Request::Play { name: format!("r46-{connection}-{n}").into(), start: -2.0 });
+            let plays = (2..2 + STREAMS).map(|stream| {
+                let name = format!("r46-{connection}-{ten}-{stream}").into();
+                (stream, Request::Play { name, start: -2.0 })
+            });
+            peer.requests(plays);
         }
         for peer in &mut peers {
+            let end = Instant::now() + PATIENCE;
+            let refused =
+                |peer: &Peer| peer.codes.iter().filter(|c| *c == "NetStream.Play.StreamNotFound").count();
+            while refused(peer) < STREAMS as usize {
+                assert!(peer.next_message(end).is_some(), "{} came; ended: {}", refused(peer), peer.ended);
+            }
             peer.codes.clear();
-            peer.expect_code("NetStream.Play.StreamNotFound").request(0, Request::DeleteStream(2));
         }
     }
+    peers
+}
+
+#[test]
+fn r46_plays_of_streams_that_are_not_there() {
+    // The connections also play the witness, so that a refusal does not end them; and have ten further message streams for
+    // the names. 100 000 commands are more than a row's 250 ms of CPU time.
+    // Some of it before: what an allocator keeps after so many the first time is no leak, the second time it would be.
+    let row = Row::new("R46: 100 connections, 1 000 names each");
+    drop(play_names(&row.bench, 10));
+    let row = row.again().memory(12 * MIB).cpu(secs(12));
+    let streams = row.bench.metrics().sum("arcly_streams");
+    let peers = play_names(&row.bench, 100);
     // Streams of earlier rows may end meanwhile.
     assert!(row.bench.metrics().sum("arcly_streams") <= streams, "names leave nothing behind");
     row.tolerated(peers);
@@ -526,14 +553,11 @@ fn r37_timestamps_at_the_edges() {
     let mut player = row.peer().playing("r37");
     let mut times = Vec::new();
     let end = Instant::now() + PATIENCE;
-    for timestamp in [0xFFFF_FFF0, 0x10, 0x00FF_FFFF, 0x00FF_FFFE, 0] {
-        publisher.video(timestamp, &keyframe.body);
-    }
-    while times.len() < 6 {
-        let tag = player.next_tag(end).expect("every frame comes through");
-        if tag.mark().is_some() {
-            times.push(tag.timestamp);
-        }
+    // The first before the others: each is a keyframe, and players begin at the newest.
+    for timestamp in [None, Some(0xFFFF_FFF0), Some(0x10), Some(0x00FF_FFFF), Some(0x00FF_FFFE), Some(0)] {
+        timestamp.map(|timestamp| publisher.video(timestamp, &keyframe.body));
+        let mut frames = std::iter::from_fn(|| player.next_tag(end)).filter(|tag| tag.mark().is_some());
+        times.push(frames.next().expect("every frame comes through").timestamp);
     }
     assert!(times.is_sorted(), "never backwards: {times:?}");
     assert!(times[1] - times[0] == 0xF0 && times[2] - times[1] == 0x20, "the wrap is none: {times:?}");
@@ -542,7 +566,7 @@ fn r37_timestamps_at_the_edges() {
 
 #[test]
 fn r43_metadata_at_line_rate() {
-    // 32 MiB of it, and a player that reads nothing meanwhile.
+    // 64 MiB of it, and a player that reads nothing meanwhile.
     let row = Row::new("R43").memory(12 * MIB).cpu(secs(4));
     let mut publisher = row.peer().publishing("r43");
     let mut feed = Feed::new();
@@ -551,7 +575,7 @@ fn r43_metadata_at_line_rate() {
     let player = Peer::open_from(row.bench.rtmp, "127.0.0.1", Some(4_096)).playing("r43");
     let junk = Object::new().with("width", 640.0).with("junk", "x".repeat(50_000).as_str());
     let body = encode_all(&["@setDataFrame".into(), "onMetaData".into(), Value::EcmaArray(junk)]);
-    for n in 0..(32 << 20) / body.len() {
+    for n in 0..(64 << 20) / body.len() {
         publisher.message(MessageType::DataAmf0, 1, u32::try_from(n / 50).unwrap(), &body);
     }
     row.tolerated(vec![publisher, player]);

@@ -31,7 +31,8 @@ pub struct NalCounts {
     pub removed: usize,
     /// NAL units of no length, dropped.
     pub empty: usize,
-    /// NAL units beyond [`MAX_NALS_PER_ACCESS_UNIT`], dropped.
+    /// NAL units beyond [`MAX_NALS_PER_ACCESS_UNIT`], dropped; of a byte stream the first of them, because it is not
+    /// searched any further.
     pub excess: usize,
 }
 
@@ -82,12 +83,13 @@ pub(crate) fn assemble(
     match effective_framing(data, framing) {
         Framing::AnnexB => {
             let mut units = annex_b(data);
-            units.by_ref().for_each(|unit| assembly.add(unit));
+            // What comes behind the last unit that is kept is not looked for.
+            units.by_ref().take_while(|unit| assembly.add(unit)).for_each(drop);
             assembly.counts.empty = units.empty();
         }
         Framing::Length(size) => {
             let mut units = length_prefixed(data, size);
-            units.by_ref().try_for_each(|unit| unit.map(|unit| assembly.add(unit)))?;
+            units.by_ref().try_for_each(|unit| unit.map(|unit| _ = assembly.add(unit)))?;
             assembly.counts.empty = units.empty();
             if size == LengthSize::Four && assembly.is_canonical() {
                 return Ok((data.clone(), assembly.counts));
@@ -108,7 +110,7 @@ pub(crate) fn assemble_units(
         if unit.is_empty() {
             assembly.counts.empty = assembly.counts.empty.saturating_add(1);
         } else {
-            assembly.add(unit);
+            let _ = assembly.add(unit);
         }
     }
     Ok(assembly.finish())
@@ -132,21 +134,23 @@ struct Assembly<'a, F> {
 }
 
 impl<'a, F: FnMut(&[u8]) -> NalUse> Assembly<'a, F> {
-    fn add(&mut self, unit: &'a [u8]) {
+    /// False when there was no room for the unit.
+    fn add(&mut self, unit: &'a [u8]) -> bool {
         if self.kept.len().saturating_add(self.counts.removed) >= MAX_NALS_PER_ACCESS_UNIT {
             self.counts.excess = self.counts.excess.saturating_add(1);
-            return;
+            return false;
         }
         let count = match (self.classify)(unit) {
             NalUse::Slice => &mut self.counts.slices,
             NalUse::Other => &mut self.counts.other,
             NalUse::Remove => {
                 self.counts.removed = self.counts.removed.saturating_add(1);
-                return;
+                return true;
             }
         };
         *count = count.saturating_add(1);
         self.kept.push(unit);
+        true
     }
 
     const fn is_canonical(&self) -> bool {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 use bytes::{BufMut, Bytes, BytesMut};
-use memchr::memmem::{FindIter, Finder};
+use memchr::memmem::Finder;
 
 use super::{MAX_ACCESS_UNIT_BYTES, MAX_NALS_PER_ACCESS_UNIT};
 
@@ -38,7 +38,7 @@ impl LengthSize {
 #[derive(Debug)]
 pub struct AnnexB<'a> {
     data: &'a [u8],
-    codes: FindIter<'a, 'static>,
+    /// Behind the last start code.
     start: Option<usize>,
     empty: usize,
 }
@@ -46,9 +46,7 @@ pub struct AnnexB<'a> {
 /// Iterates over the NAL units of an Annex B byte stream. Bytes before the first start code are passed over.
 #[must_use]
 pub fn annex_b(data: &[u8]) -> AnnexB<'_> {
-    let mut codes = START_CODE.find_iter(data);
-    let start = codes.next().map(after_code);
-    AnnexB { data, codes, start, empty: 0 }
+    AnnexB { data, start: START_CODE.find(data).map(after_code), empty: 0 }
 }
 
 const fn after_code(at: usize) -> usize {
@@ -61,6 +59,19 @@ impl AnnexB<'_> {
     pub const fn empty(&self) -> usize {
         self.empty
     }
+
+    /// Passes over start codes that follow right upon each other: a search for each would cost more than all of them.
+    fn pass_over_codes(&mut self, mut start: usize) -> usize {
+        while let Some(rest) = self.data.get(start..) {
+            let zeros = rest.iter().take_while(|&&b| b == 0).count();
+            if zeros < 2 || rest.get(zeros) != Some(&1) {
+                break;
+            }
+            start = start.saturating_add(zeros).saturating_add(1);
+            self.empty = self.empty.saturating_add(1);
+        }
+        start
+    }
 }
 
 impl<'a> Iterator for AnnexB<'a> {
@@ -69,7 +80,8 @@ impl<'a> Iterator for AnnexB<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             let start = self.start?;
-            let next = self.codes.next();
+            let start = self.pass_over_codes(start);
+            let next = START_CODE.find(self.data.get(start..)?).map(|at| start.saturating_add(at));
             let unit = self.data.get(start..next.unwrap_or(self.data.len()))?;
             self.start = next.map(after_code);
             // No NAL unit ends in a zero byte: what does is the first byte of a longer start code, or stuffing.
@@ -201,6 +213,9 @@ mod tests {
         check(&[0, 0, 0, 0, 0, 1, 9, 0, 0, 0, 0], &[&[9]], 0);
         check(&[5, 5, 0, 0, 1, 9], &[&[9]], 0);
         check(&[0, 0, 1, 0, 0, 1, 0, 0, 1, 9], &[&[9]], 2);
+        check(&[0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 9], &[&[0, 9]], 2);
+        check(&[0, 0, 1, 0, 1, 0, 0, 0], &[&[0, 1]], 0);
+        check(&[0, 0, 1, 0, 0, 0], &[], 1);
         check(&[0, 0, 1, 9, 0, 0, 3, 1, 0, 0], &[&[9, 0, 0, 3, 1]], 0);
     }
 

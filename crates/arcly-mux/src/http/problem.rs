@@ -26,7 +26,9 @@ pub(crate) fn refused(error: &StreamError) -> Response<Bytes> {
     let detail = match (error, reason) {
         (StreamError::Refused { key, .. }, CloseReason::NotFound) => format!("there is no stream `{key}`"),
         (StreamError::Refused { key, .. }, CloseReason::Conflict) => {
-            format!("`{key}` has a publisher already; stop it first, or publish under another name")
+            format!(
+                "`{key}` has a publisher already, or would be fed with itself; stop that first, or use another name"
+            )
         }
         (StreamError::Refused { key, .. }, CloseReason::Unauthorized) => {
             format!("`{key}` needs credentials: `Authorization`, `?token=…`, or `?user=…&pass=…`")

@@ -15,7 +15,7 @@ use arcly_core::machine::{Machine, Output};
 use arcly_core::wire::DecodeError;
 use arcly_core::{CloseReason, Phase, Via};
 
-use super::link::{Link, Tag, earlier};
+use super::link::{Link, Tag};
 use crate::config::SessionConfig;
 use crate::error::SessionError;
 use crate::url::RtmpUrl;
@@ -423,22 +423,14 @@ impl Machine for ClientSession {
         if self.closed().is_some() {
             return Ok(());
         }
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            let handshake = matches!(self.state, State::Handshake(_));
-            let phase = if handshake { Phase::Handshake } else { Phase::Command };
-            return Err(self.fail(SessionError::Timeout(phase)));
-        }
-        self.link.handle_timeout(now).map_err(|error| self.fail(error))
+        let handshake = matches!(self.state, State::Handshake(_));
+        let phase = if handshake { Phase::Handshake } else { Phase::Command };
+        let setup = self.deadline.map(|deadline| (deadline, phase));
+        self.link.handle_timeout(now, setup).map_err(|error| self.fail(error))
     }
 
     fn poll_output(&mut self) -> Output<ClientEvent> {
-        if let Some(transmit) = self.link.transmit() {
-            return transmit;
-        }
-        if let Some(event) = self.events.pop_front() {
-            return Output::Event(event);
-        }
         let closed = self.closed().is_some();
-        Output::Wait(earlier(self.deadline, self.link.next_timeout()).filter(|_| !closed))
+        self.link.poll_output(&mut self.events, self.deadline, closed)
     }
 }

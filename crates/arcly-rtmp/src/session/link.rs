@@ -1,5 +1,6 @@
 //! What both ends of a connection do alike: chunks, acknowledgements, pings, and the bounds on a peer's demands.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use arcly_core::machine::Output;
@@ -239,8 +240,25 @@ impl Link {
     }
 
     /// What is to be sent, if anything.
-    pub(super) fn transmit<E>(&mut self) -> Option<Output<E>> {
-        (!self.out.is_empty()).then(|| Output::Transmit(core::mem::take(&mut self.out).freeze()))
+    pub(super) fn transmit(&mut self) -> Option<Bytes> {
+        (!self.out.is_empty()).then(|| core::mem::take(&mut self.out).freeze())
+    }
+
+    /// What the session's owner does next: sends, then hears of what happened, then waits, for `deadline` among others.
+    /// A session that is over (`closed`) waits for nothing.
+    pub(super) fn poll_output<E>(
+        &mut self,
+        events: &mut VecDeque<E>,
+        deadline: Option<Instant>,
+        closed: bool,
+    ) -> Output<E> {
+        if let Some(bytes) = self.transmit() {
+            return Output::Transmit(bytes);
+        }
+        match events.pop_front() {
+            Some(event) => Output::Event(event),
+            None => Output::Wait(earlier(deadline, self.next_timeout()).filter(|_| !closed)),
+        }
     }
 
     // Time.
@@ -272,7 +290,15 @@ impl Link {
         if self.backlog > self.limits.backlog_bytes { Err(SessionError::SlowConsumer) } else { Ok(()) }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), SessionError> {
+    /// Time has passed. `setup` is when the set-up has to be over and what it is at, while it goes on.
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        setup: Option<(Instant, Phase)>,
+    ) -> Result<(), SessionError> {
+        if let Some((_, phase)) = setup.filter(|(deadline, _)| now >= *deadline) {
+            return Err(SessionError::Timeout(phase));
+        }
         if self.stall.is_some_and(|since| now >= since + self.stall_limit) {
             return Err(SessionError::SlowConsumer);
         }
@@ -309,7 +335,7 @@ impl Link {
 }
 
 /// The earlier of two deadlines, where there are any.
-pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

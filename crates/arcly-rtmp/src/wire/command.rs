@@ -451,6 +451,7 @@ mod tests {
             app: "live".into(),
             tc_url: "rtmp://h/live".into(),
             object_encoding: 3.0,
+            via: Via::decode("00000000000000ff,0123456789abcdef"),
             ..Connect::default()
         };
         vec![

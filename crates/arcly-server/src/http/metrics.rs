@@ -235,6 +235,14 @@ impl Server {
             "When the process began, Unix time",
             started.as_secs(),
         )?;
+        // Without a runtime there is nobody to ask, and nothing that runs.
+        let tasks =
+            tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        families.gauge(
+            "arcly_tasks",
+            "Tasks that are alive, those of the server itself included",
+            tasks as u64,
+        )?;
         let Some(usage) = process::usage() else { return Ok(()) };
         families.seconds("process_cpu_seconds", "User and system time", usage.cpu.as_secs_f64())?;
         families.gauge("process_resident_memory_bytes", "Resident memory", usage.resident_bytes)?;

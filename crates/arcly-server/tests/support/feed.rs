@@ -8,6 +8,39 @@ use bytes::{Bytes, BytesMut};
 /// An SEI message `user_data_unregistered` begins with a UUID; so does the sound of these tests.
 const MARK: &[u8; 16] = b"arcly-test-mark:";
 const DIGITS: usize = 8;
+/// Bytes of a mark, with the one before it that tells pictures from sound.
+pub const MARK_LEN: usize = 1 + MARK.len() + DIGITS;
+
+/// The first mark from `from` on in bytes of any protocol: where it ends, and which it is.
+pub fn mark_at(bytes: &[u8], from: usize) -> Option<(usize, TagKind, u32)> {
+    let mut from = from;
+    loop {
+        let at = find(bytes, MARK, from)?;
+        from = at + MARK.len();
+        let digits = std::str::from_utf8(bytes.get(from..from + DIGITS)?).ok()?;
+        let number = u32::from_str_radix(digits, 16).ok()?;
+        // Before it is the SEI message's size, or the end of an audio tag's header.
+        match at.checked_sub(1).map(|before| usize::from(bytes[before])) {
+            Some(before) if before == MARK.len() + DIGITS => {
+                return Some((from + DIGITS, TagKind::Video, number));
+            }
+            Some(_) => return Some((from + DIGITS, TagKind::Audio, number)),
+            None => {}
+        }
+    }
+}
+
+/// Where `needle` is in `bytes`, from `from` on.
+pub fn find(bytes: &[u8], needle: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let rest = bytes.get(from..)?;
+        let at = from + rest.iter().position(|byte| *byte == needle[0])?;
+        if bytes[at..].starts_with(needle) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
 
 /// A tag, as RTMP messages and FLV files carry it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +166,13 @@ impl Sequence {
     /// Takes note of a tag; returns its number.
     pub fn note(&mut self, tag: &FlvTag) -> Option<u32> {
         let number = tag.mark()?;
-        let next = &mut self.next[usize::from(tag.kind == TagKind::Audio)];
+        self.note_number(tag.kind, number);
+        Some(number)
+    }
+
+    /// The same of a frame of which nothing else is known.
+    pub fn note_number(&mut self, kind: TagKind, number: u32) {
+        let next = &mut self.next[usize::from(kind == TagKind::Audio)];
         match next.map(|expected| number.checked_sub(expected)) {
             Some(None) => self.repeated += 1,
             Some(Some(missing)) => self.lost += missing,
@@ -141,7 +180,6 @@ impl Sequence {
         }
         *next = Some(next.map_or(number + 1, |expected| expected.max(number + 1)));
         self.received += 1;
-        Some(number)
     }
 }
 
@@ -159,5 +197,9 @@ mod tests {
         frames.iter().enumerate().filter(|(n, _)| *n != 20).for_each(|(_, tag)| _ = sequence.note(tag));
         sequence.note(&frames[10]);
         assert_eq!((sequence.lost, sequence.repeated), (1, 1));
+        for tag in &frames {
+            let mark = mark_at(&tag.body, 0).map(|(_, kind, number)| (kind, number));
+            assert_eq!(mark, tag.mark().map(|number| (tag.kind, number)));
+        }
     }
 }

@@ -3,17 +3,21 @@
 //! | module | for |
 //! |---|---|
 //! | [`bench`] | one server with a witness stream, and what every hostile input must leave as it was |
+//! | [`crowd`] | thousands of readers, and hundreds of publishers |
 //! | [`peer`] | an RTMP client that sends anything |
 //! | [`http`] | an HTTP client that sends anything, and readers and publishers of HTTP-FLV |
 //! | [`feed`] | tags of a real stream whose frames are numbered |
+//! | [`starved`] | how long a process has waited for a core |
 //! | [`witness`] | a publisher and two readers that count what they lose |
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod bench;
+pub mod crowd;
 pub mod feed;
 pub mod http;
 pub mod peer;
+pub mod starved;
 pub mod witness;
 
 use std::time::{Duration, Instant};

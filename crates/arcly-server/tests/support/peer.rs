@@ -102,6 +102,17 @@ impl Peer {
         self.send(&out)
     }
 
+    /// Several requests in one write, none of which waits for an answer.
+    pub fn requests(&mut self, requests: impl Iterator<Item = (u32, Request)>) -> &mut Self {
+        let mut out = BytesMut::new();
+        for (stream_id, request) in requests {
+            let kind = MessageType::CommandAmf0;
+            let header = MessageHeader { csid: ChunkStreamId::STREAM, timestamp: 0, kind, stream_id };
+            encode_message(&mut out, &header, &[&request.encode(0.0).encode()], self.chunk_size);
+        }
+        self.send(&out)
+    }
+
     pub fn video(&mut self, timestamp: u32, body: &[u8]) -> &mut Self {
         self.message(MessageType::Video, 1, timestamp, body)
     }

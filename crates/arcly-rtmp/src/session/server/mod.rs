@@ -22,7 +22,7 @@ use arcly_core::machine::{Machine, Output};
 use arcly_core::wire::DecodeError;
 use arcly_core::{CloseReason, Phase};
 
-use super::link::{Link, Tag, earlier};
+use super::link::{Link, Tag};
 use super::target::Target;
 use crate::config::SessionConfig;
 use crate::error::SessionError;
@@ -201,10 +201,7 @@ impl ServerSession {
 
     /// What is to be sent, if anything, without taking events: for owners that put media right behind it.
     pub fn take_transmit(&mut self) -> Option<bytes::Bytes> {
-        match self.link.transmit::<ServerEvent>() {
-            Some(Output::Transmit(bytes)) => Some(bytes),
-            _ => None,
-        }
+        self.link.transmit()
     }
 
     /// True as long as nothing has been accepted on this connection, which is what anonymous clients are limited by.
@@ -456,22 +453,14 @@ impl Machine for ServerSession {
         if self.closed().is_some() {
             return Ok(());
         }
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
-            let handshake = matches!(self.state, State::Handshake(_));
-            let phase = if handshake { Phase::Handshake } else { Phase::Command };
-            return Err(self.fail(SessionError::Timeout(phase)));
-        }
-        self.link.handle_timeout(now).map_err(|error| self.fail(error))
+        let handshake = matches!(self.state, State::Handshake(_));
+        let phase = if handshake { Phase::Handshake } else { Phase::Command };
+        let setup = self.deadline.map(|deadline| (deadline, phase));
+        self.link.handle_timeout(now, setup).map_err(|error| self.fail(error))
     }
 
     fn poll_output(&mut self) -> Output<ServerEvent> {
-        if let Some(transmit) = self.link.transmit() {
-            return transmit;
-        }
-        if let Some(event) = self.events.pop_front() {
-            return Output::Event(event);
-        }
         let closed = self.closed().is_some();
-        Output::Wait(earlier(self.deadline, self.link.next_timeout()).filter(|_| !closed))
+        self.link.poll_output(&mut self.events, self.deadline, closed)
     }
 }
