@@ -16,9 +16,11 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <task>
 
-  test [--install] [--ci] [-- ARGS]   build and run every test; --install first installs the programs the
+  test [--install] [--ci] [--rounds N] [-- ARGS]
+                                      build and run every test; --install first installs the programs the
                                       interop tests need (Debian, pip, npm); --ci, or CI=true in the
-                                      environment, makes a skipped test a failure; ARGS go to `cargo test`
+                                      environment, makes a skipped test a failure; --rounds runs each
+                                      fault N times; ARGS go to `cargo test`
   ci [--no-test]                      fmt, clippy, layers, tidy, rustdoc, features, then test
   layers                              no crate depends on a sibling or on a higher layer
   tidy [--rows]                       what must be absent is absent; --rows lists the bad-input rows and their tests
