@@ -373,6 +373,17 @@ fn r41_a_live_publisher_is_not_hijacked() {
     assert!(has(&codes, "NetStream.Publish.BadName"), "{codes:?}");
 }
 
+/// Waits until so many plays have been refused.
+#[track_caller]
+fn refused(peer: &mut Peer, count: usize) {
+    let end = Instant::now() + PATIENCE;
+    let so_far = |peer: &Peer| peer.codes.iter().filter(|c| *c == "NetStream.Play.StreamNotFound").count();
+    while so_far(peer) < count {
+        assert!(peer.next_message(end).is_some(), "{} came; ended: {}", so_far(peer), peer.ended);
+    }
+    peer.codes.clear();
+}
+
 /// 100 connections that each play ten names at a time that nobody publishes, so many times.
 fn play_names(bench: &Bench, times: usize) -> Vec<Peer> {
     const STREAMS: u32 = 10;
@@ -386,21 +397,16 @@ fn play_names(bench: &Bench, times: usize) -> Vec<Peer> {
             // 1 000 commands in ten seconds are allowed, and each has sent 13 besides.
             thread::sleep(secs(10).saturating_sub(since.elapsed()));
         }
-        for (connection, peer) in peers.iter_mut().enumerate() {
-            let plays = (2..2 + STREAMS).map(|stream| {
-                let name = format!("r46-{connection}-{ten}-{stream}").into();
-                (stream, Request::Play { name, start: -2.0 })
-            });
-            peer.requests(plays);
-        }
-        for peer in &mut peers {
-            let end = Instant::now() + PATIENCE;
-            let refused =
-                |peer: &Peer| peer.codes.iter().filter(|c| *c == "NetStream.Play.StreamNotFound").count();
-            while refused(peer) < STREAMS as usize {
-                assert!(peer.next_message(end).is_some(), "{} came; ended: {}", refused(peer), peer.ended);
+        // A hundred at a time: it is how many there are that this is about.
+        for (group, peers) in peers.chunks_mut(10).enumerate() {
+            for (connection, peer) in peers.iter_mut().enumerate() {
+                let plays = (2..2 + STREAMS).map(|stream| {
+                    let name = format!("r46-{group}-{connection}-{ten}-{stream}").into();
+                    (stream, Request::Play { name, start: -2.0 })
+                });
+                peer.requests(plays);
             }
-            peer.codes.clear();
+            peers.iter_mut().for_each(|peer| refused(peer, STREAMS as usize));
         }
     }
     peers

@@ -155,6 +155,11 @@ impl Bench {
         });
     }
 
+    /// Waits until the server has gone back to as few open files.
+    pub fn settles_to(&self, fds: usize, limit: Duration) -> bool {
+        eventually(limit, || self.usage().fds <= fds)
+    }
+
     /// What has to come back.
     pub fn held(&self) -> Held {
         let tasks = self.metrics().sum("arcly_tasks");
