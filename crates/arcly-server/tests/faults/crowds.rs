@@ -193,6 +193,8 @@ fn many_streams(bench: &Bench, streams: &[String], time: Duration) -> (u32, Held
     for stream in streams {
         let within = Duration::ZERO;
         crowd.come(Arrival { rtmp: bench.rtmp, stream, count: 5, within, leaves: false });
+        // It is their number that this is about, not that all of them come in one moment.
+        thread::sleep(Duration::from_millis(5));
     }
     let all = || crowd.members().all(|member| member.first.is_some());
     assert!(eventually(secs(20), all), "somebody has seen nothing");
