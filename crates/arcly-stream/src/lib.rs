@@ -11,6 +11,7 @@
 //! | `mux`, `flv` | [`mux`]: FLV, MPEG-TS and fragmented MP4, streams and files | `arcly-mux` |
 //! | `http` | [`mux::http`]: handlers to mount in any HTTP server | `arcly-mux` |
 //! | `udp` | [`mux::ts::udp`]: MPEG-TS over UDP | `arcly-mux` |
+//! | `record` | recordings, and an index of them | `arcly-mux` |
 //! | `full` | all of these | |
 //!
 //! There are no default features.

@@ -10,6 +10,8 @@ const sound = document.getElementById("sound");
 const edge = document.getElementById("edge");
 const figures = document.getElementById("figures");
 const choice = document.getElementById("player");
+const archive = document.getElementById("archive");
+const recordings = document.getElementById("recordings");
 
 for (const host of document.querySelectorAll("[data-host]")) host.textContent = location.hostname;
 for (const origin of document.querySelectorAll("[data-origin]")) origin.textContent = location.origin;
@@ -179,6 +181,48 @@ function startFlv() {
   };
 }
 
+// A recording in the place of the live picture, until somebody goes back to live. Whatever it was recorded as, it comes as MP4.
+function startRecording(item) {
+  clearTimeout(retry);
+  stop();
+  const span = new URLSearchParams(query);
+  span.set("start", item.start);
+  span.set("duration", Math.max(1, Math.ceil(item.duration_seconds)) + "s");
+  video.src = "/" + name + "/recordings.mp4?" + span;
+  playing = {
+    recorded: true,
+    stop: () => {
+      video.removeAttribute("src");
+      video.load();
+    },
+    toLive: start,
+  };
+  show("recorded", "");
+  const begun = video.play();
+  if (begun) begun.catch(() => show("recorded", "This recording cannot be played here."));
+}
+
+async function listRecordings() {
+  const answer = await fetch("/" + name + "/recordings?" + query).catch(() => null);
+  const items = answer && answer.ok ? (await answer.json()).items : [];
+  archive.hidden = items.length === 0;
+  recordings.replaceChildren(
+    ...items.slice(-50).reverse().map((item) => {
+      const entry = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = new Date(item.start).toLocaleString();
+      button.addEventListener("click", () => startRecording(item));
+      const link = document.createElement("a");
+      link.href = item.url + search;
+      link.download = "";
+      link.textContent = item.format;
+      entry.append(button, " " + Math.round(item.duration_seconds) + " s, " + (item.bytes / 1e6).toFixed(1) + " MB ", link);
+      return entry;
+    }),
+  );
+}
+
 function behind() {
   const { buffered } = video;
   return buffered.length ? buffered.end(buffered.length - 1) - video.currentTime : 0;
@@ -197,14 +241,17 @@ sound.addEventListener("click", () => {
   sound.hidden = true;
 });
 video.addEventListener("volumechange", () => { sound.hidden = !video.muted; });
-video.addEventListener("playing", () => show("live", ""));
+video.addEventListener("playing", () => show(playing && playing.recorded ? "recorded" : "live", ""));
 edge.addEventListener("click", () => {
   if (playing) playing.toLive();
   video.play();
 });
 
 setInterval(() => {
-  if (!playing) return (figures.textContent = "");
+  if (!playing || playing.recorded) {
+    edge.hidden = !playing;
+    return (figures.textContent = "");
+  }
   const size = video.videoWidth ? video.videoWidth + "×" + video.videoHeight + " · " : "";
   const latency = playing.latency();
   const what = choice.value === "flv" ? " s buffered" : " s behind live";
@@ -214,3 +261,5 @@ setInterval(() => {
 }, 1000);
 
 start();
+listRecordings();
+setInterval(listRecordings, 30000);
