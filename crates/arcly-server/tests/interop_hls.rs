@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use arcly_testkit::clips::{self, Clip};
 use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::hls::{Checker, Media, check_multivariant};
-use arcly_testkit::{http, need, process};
+use arcly_testkit::{framehash, http, need, process};
 use interop::{LIMIT, Scene, publish};
 
 /// Every stream is muxed from its first second on.
@@ -141,12 +141,13 @@ fn assert_tracks(clip: &str, sent: &[Packet], got: &[Vec<Packet>]) {
 
 #[test]
 fn m33_every_packet_of_every_rendition_is_what_was_sent() {
-    let (ff9, ffprobe) = (need!(ffmpeg9), need!(ffprobe));
+    let ff9 = need!(ffmpeg9);
     let scene = Scene::start_with("hls_packets", ALWAYS, &[]);
-    let clips: [Clip; 4] = [clips::H264_AAC, clips::HEVC_AAC, clips::AV1_OPUS, clips::MULTITRACK];
+    // Not AV1: FFmpeg leaves temporal delimiters in FLV, which MP4 must not have.
+    let clips: [Clip; 3] = [clips::H264_AAC, clips::HEVC_AAC, clips::MULTITRACK];
     std::thread::scope(|threads| {
         for clip in clips {
-            let (scene, ff9, ffprobe) = (&scene, &ff9, &ffprobe);
+            let (scene, ff9) = (&scene, &ff9);
             threads.spawn(move || {
                 let (path, file) = (format!("live/{}", clip.name), clip.file(ff9));
                 let mut publisher = publish(clip.name, ff9, &file, &scene.flv(&path));
@@ -157,10 +158,9 @@ fn m33_every_packet_of_every_rendition_is_what_was_sent() {
                 // Pictures first, as the source counts its tracks.
                 let mut names = client.renditions.clone();
                 names.sort_by_key(|name| (name.starts_with("audio"), name.clone()));
-                let packets = |name: &String| {
-                    ffprobe::packets(ffprobe, &client.save(scene, name).display().to_string())
-                };
-                let sent = ffprobe::packets(ffprobe, &file.display().to_string());
+                let packets = |name: &String| framehash::of_file(ff9, &client.save(scene, name)).packets;
+                // FFmpeg 9 lists both sides: what ffprobe 5 makes of Enhanced FLV is not what is in it.
+                let sent = framehash::of_file(ff9, &file).packets;
                 assert_tracks(clip.name, &sent, &names.iter().map(packets).collect::<Vec<_>>());
             });
         }
