@@ -12,12 +12,14 @@ use crate::run::{Result, no_more, root, run};
 /// imageio-ffmpeg wheels carry a static FFmpeg; this one is FFmpeg 9, which speaks Enhanced RTMP.
 const IMAGEIO_FFMPEG: &str = "imageio-ffmpeg==0.8.1";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
+/// Players of DASH, in pages of tests only.
+const DASH_PLAYERS: &[&str] = &["dashjs@5.2.1", "shaka-player@5.2.12"];
 
 /// Where a program comes from.
 enum Source {
     Debian(&'static [&'static str]),
     Pip(&'static str),
-    Npm(&'static str),
+    Npm(&'static [&'static str]),
 }
 
 struct Tool {
@@ -77,7 +79,13 @@ const TOOLS: &[Tool] = &[
         name: "node with playwright-core",
         env: "ARCLY_NODE_MODULES",
         find: node_modules,
-        source: Source::Npm(PLAYWRIGHT),
+        source: Source::Npm(&[PLAYWRIGHT]),
+    },
+    Tool {
+        name: "dash.js and shaka-player",
+        env: "ARCLY_DASH_PLAYERS",
+        find: dash_players,
+        source: Source::Npm(DASH_PLAYERS),
     },
 ];
 
@@ -129,7 +137,7 @@ pub(crate) fn install() -> Result {
         match tool.source {
             Source::Debian(_) => {}
             Source::Pip(package) => pip_install(package)?,
-            Source::Npm(package) => npm_install(package)?,
+            Source::Npm(packages) => npm_install(packages)?,
         }
     }
     Ok(())
@@ -192,6 +200,12 @@ fn node_modules() -> Option<PathBuf> {
     on_path("node").filter(|_| modules.join("playwright-core/package.json").is_file()).map(|_| modules)
 }
 
+fn dash_players() -> Option<PathBuf> {
+    let modules = tools_dir().join("npm/node_modules");
+    let there = |package: &str| modules.join(package).join("package.json").is_file();
+    (there("dashjs") && there("shaka-player")).then_some(modules)
+}
+
 fn has_venv() -> bool {
     quiet(Command::new("python3").args(["-c", "import venv, ensurepip"]))
 }
@@ -202,15 +216,11 @@ fn pip_install(package: &str) -> Result {
     run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package]))
 }
 
-fn npm_install(package: &str) -> Result {
+fn npm_install(packages: &[&str]) -> Result {
     let prefix = tools_dir().join("npm");
     std::fs::create_dir_all(&prefix).map_err(|e| format!("{}: {e}", prefix.display()))?;
-    run(Command::new("npm").arg("--prefix").arg(&prefix).args([
-        "install",
-        "--no-fund",
-        "--no-audit",
-        package,
-    ]))
+    let install = ["install", "--no-fund", "--no-audit"];
+    run(Command::new("npm").arg("--prefix").arg(&prefix).args(install).args(packages))
 }
 
 /// `apt-get`, through `sudo` for anybody but root.

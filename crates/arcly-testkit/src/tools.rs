@@ -71,6 +71,12 @@ pub fn node_modules() -> Option<PathBuf> {
     find("ARCLY_NODE_MODULES", "")
 }
 
+/// The `node_modules` folder that holds dash.js and shaka-player.
+#[must_use]
+pub fn dash_players() -> Option<PathBuf> {
+    find("ARCLY_DASH_PLAYERS", "")
+}
+
 /// The path of a program, or a skipped test: `let ffmpeg = need!(ffmpeg);` for each function of this module.
 #[macro_export]
 macro_rules! need {

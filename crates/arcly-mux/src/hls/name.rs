@@ -7,6 +7,8 @@ use arcly_core::{TrackId, TrackKind};
 
 /// The name of the multivariant playlist.
 const INDEX: &str = "index.m3u8";
+/// The name of the DASH manifest.
+const MANIFEST: &str = "manifest.mpd";
 
 /// Tells the files of one run of a stream from those of another, so that what was cached of the one is not taken for the
 /// other: names of media are never used again.
@@ -19,6 +21,8 @@ pub struct Run(pub u64);
 pub enum File {
     /// `index.m3u8`.
     Multivariant,
+    /// `manifest.mpd`, of DASH, whose media have the names of HLS.
+    Manifest,
     /// `video0.m3u8`, `audio1.m3u8`.
     Media(TrackKind, TrackId),
     /// `video0_RUN_init0.m4s`.
@@ -41,7 +45,7 @@ impl File {
     #[must_use]
     pub const fn track(&self) -> Option<TrackId> {
         match self {
-            Self::Multivariant => None,
+            Self::Multivariant | Self::Manifest => None,
             Self::Media(_, track)
             | Self::Init(_, track, ..)
             | Self::Segment(_, track, ..)
@@ -54,6 +58,7 @@ impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Multivariant => f.write_str(INDEX),
+            Self::Manifest => f.write_str(MANIFEST),
             Self::Media(kind, track) => write!(f, "{kind}{track}.m3u8"),
             Self::Init(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_init{n}.m4s", run.0),
             Self::Segment(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_seg{n}.m4s", run.0),
@@ -72,7 +77,11 @@ impl FromStr for File {
 
     /// Only names as they are written here: one file has one name.
     fn from_str(name: &str) -> Result<Self, NotAFile> {
-        let file = if name == INDEX { Some(Self::Multivariant) } else { decode(name) };
+        let file = match name {
+            INDEX => Some(Self::Multivariant),
+            MANIFEST => Some(Self::Manifest),
+            name => decode(name),
+        };
         file.filter(|file| file.to_string() == name).ok_or(NotAFile)
     }
 }
@@ -104,6 +113,7 @@ mod tests {
         let (track, run) = (TrackId::AUDIO, Run(0x1A2B));
         for (name, expect) in [
             ("index.m3u8", Some(File::Multivariant)),
+            ("manifest.mpd", Some(File::Manifest)),
             ("audio1.m3u8", Some(File::Media(TrackKind::Audio, track))),
             ("audio1_1a2b_init0.m4s", Some(File::Init(TrackKind::Audio, track, run, 0))),
             ("video1_1a2b_seg17.m4s", Some(File::Segment(TrackKind::Video, track, run, 17))),

@@ -1,4 +1,4 @@
-//! `/app/stream/index.m3u8` and what it leads to.
+//! `/app/stream/index.m3u8`, `/app/stream/manifest.mpd` and what they lead to.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::server::Server;
 /// What pages of another origin may read beside the body.
 const EXPOSED: &str = "Content-Length, Content-Range, Date";
 
-/// Answers a request for a playlist, a segment or a part.
+/// Answers a request for a playlist, a manifest, a segment or a part.
 pub(super) async fn answer(server: &Arc<Server>, path: &str, request: Request) -> Response {
     let origin = allowed_origin(server, request.headers());
     let mut response = if *request.method() == Method::OPTIONS {
@@ -49,10 +49,11 @@ async fn serve(server: &Server, path: &str, request: Request) -> Response {
         return internal_error();
     };
     let (parts, _) = request.into_parts();
-    let mut client = ClientInfo::new("hls", connection.peer);
+    let protocol = if file == File::Manifest { "dash" } else { "hls" };
+    let mut client = ClientInfo::new(protocol, connection.peer);
     client.agent = agent(&parts.headers);
     let mut shown = credentials(&connection, &parts);
-    shown.protocol = "hls";
+    shown.protocol = protocol;
     let play = PlayRequest::new(key, client, shown);
     hls.handle(play, file, &parts.method, &parts.headers).await.map(Body::new)
 }

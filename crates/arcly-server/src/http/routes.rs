@@ -16,8 +16,7 @@ use super::{access, api, assets, hls, media, metrics, pages, recordings};
 use crate::server::Server;
 
 /// What a path that is no page is asked for: its ending, and the protocol that it would be.
-const ABSENT: [(&str, &str); 5] = [
-    ("manifest.mpd", "DASH"),
+const ABSENT: [(&str, &str); 4] = [
     ("whip", "WebRTC"),
     ("whep", "WebRTC"),
     (".mp4", "fragmented MP4"),
@@ -68,7 +67,7 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
     }
-    if [".m3u8", ".m4s"].iter().any(|ending| path.ends_with(ending)) {
+    if [".m3u8", ".m4s", "/manifest.mpd"].iter().any(|ending| path.ends_with(ending)) {
         return hls::answer(&server, &path, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -76,7 +75,8 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
     }
     if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
         let detail = format!(
-            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), HTTP-FLV (.flv) and MPEG-TS (.ts)"
+            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), DASH (/manifest.mpd), HTTP-FLV (.flv) \
+             and MPEG-TS (.ts)"
         );
         return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
     }

@@ -1,12 +1,13 @@
-// Plays a stream over LL-HLS in Chromium for a while, and reports how it went as one line of JSON.
-// Arguments: the server's address, the stream's path, the player (`hls`: the server's own page; `shaka`), seconds to play,
-// the folder of node_modules, Chromium.
+// Plays a stream over LL-HLS or LL-DASH in Chromium for a while, and reports how it went as one line of JSON.
+// Arguments: the server's address, the stream's path, the player (`hls`: the server's own page; `shaka`; for DASH `dashjs`,
+// `shaka-dash`), seconds to play, the folder of node_modules, Chromium,
+// and the folder of node_modules that has the players.
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const [server, stream, player, seconds, modules, executablePath] = process.argv.slice(2);
+const [server, stream, player, seconds, modules, executablePath, players] = process.argv.slice(2);
 const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
 const profile = mkdtempSync(join(tmpdir(), "arcly-hls-"));
 const browser = await chromium.launchPersistentContext(profile, {
@@ -43,10 +44,24 @@ const report = { player, errors: [] };
 try {
   const page = await browser.newPage();
   page.on("pageerror", (error) => report.errors.push(String(error)));
-  page.on("console", (message) => message.type() === "error" && report.errors.push(message.text()));
-  if (player === "shaka") {
+  page.on("console", (message) => {
+    // Pages without markup of their own have no icon.
+    const icon = message.location().url.endsWith("/favicon.ico");
+    if (message.type() === "error" && !icon) report.errors.push(message.text() + " " + message.location().url);
+  });
+  if (player === "dashjs") {
     await page.goto(server + "/healthz");
-    await page.addScriptTag({ path: join(modules, "shaka-player/dist/shaka-player.compiled.js") });
+    await page.addScriptTag({ path: join(players, "dashjs/dist/modern/umd/dash.all.min.js") });
+    await page.evaluate((uri) => {
+      document.body.innerHTML = "<video autoplay muted></video>";
+      const player = dashjs.MediaPlayer().create();
+      player.on(dashjs.MediaPlayer.events.ERROR, (event) => console.error("dash.js " + event.error.code + " " + event.error.message));
+      player.initialize(document.querySelector("video"), uri, true);
+      window.latency = () => player.getCurrentLiveLatency();
+    }, server + "/" + stream + "/manifest.mpd");
+  } else if (player.startsWith("shaka")) {
+    await page.goto(server + "/healthz");
+    await page.addScriptTag({ path: join(players, "shaka-player/dist/shaka-player.compiled.js") });
     await page.evaluate(async (uri) => {
       document.body.innerHTML = "<video autoplay muted></video>";
       const video = document.querySelector("video");
@@ -56,7 +71,7 @@ try {
       player.addEventListener("error", (event) => console.error("shaka " + event.detail.code));
       window.latency = () => player.getStats().liveLatency;
       await player.load(uri);
-    }, server + "/" + stream + "/index.m3u8");
+    }, server + "/" + stream + (player === "shaka" ? "/index.m3u8" : "/manifest.mpd"));
   } else {
     await page.goto(server + "/" + stream + "?player=" + player);
   }

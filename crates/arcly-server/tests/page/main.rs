@@ -40,8 +40,26 @@ fn hls_js_plays_low_latency_hls_without_a_stall() {
     let (chromium, modules) = (need!(chromium), need!(node_modules));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
-    let report = watch(&format!("http://{}", arcly.addr("http")), "hls", &modules, &chromium);
+    let server = format!("http://{}", arcly.addr("http"));
+    let report = watch(&server, "hls", (&modules, &modules), &chromium);
     assert_eq!(report["shown"], "hls", "{report:#}");
+    assert_watched("hls.js", &report);
+}
+
+#[test]
+fn dash_js_and_shaka_player_play_low_latency_dash_without_a_stall() {
+    let (chromium, modules, players) = (need!(chromium), need!(node_modules), need!(dash_players));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+    let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
+    let server = format!("http://{}", arcly.addr("http"));
+    for player in ["dashjs", "shaka-dash"] {
+        let report = watch(&server, player, (&modules, &players), &chromium);
+        assert_watched(player, &report);
+    }
+}
+
+/// No errors, no stalls, and pictures and sound all the while.
+fn assert_watched(player: &str, report: &Value) {
     assert_eq!(report["errors"], Value::Array(vec![]), "{report:#}");
     assert_eq!(report["stalls"], Value::Array(vec![]), "{report:#}");
     let grown = |name: &str| {
@@ -56,17 +74,18 @@ fn hls_js_plays_low_latency_hls_without_a_stall() {
     settled.sort_by(f64::total_cmp);
     // Printed, not asserted: on a busy machine the browser is what is late.
     eprintln!(
-        "hls.js: {:.2} s behind live, {:.2} s at most",
+        "{player}: {:.2} s behind live, {:.2} s at most",
         settled[settled.len() / 2],
         settled[settled.len() - 1]
     );
 }
 
 /// Plays the test stream with a player for [`WATCHED`] seconds.
-fn watch(server: &str, player: &str, modules: &Path, chromium: &Path) -> Value {
+fn watch(server: &str, player: &str, (modules, players): (&Path, &Path), chromium: &Path) -> Value {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/hls.mjs");
     let mut node = Command::new("node");
-    node.arg(script).args([server, "live/demo", player, &WATCHED.to_string()]).arg(modules).arg(chromium);
+    node.arg(script).args([server, "live/demo", player, &WATCHED.to_string()]);
+    node.arg(modules).arg(chromium).arg(players);
     let stdout = run_ok(&mut node, PATIENCE);
     serde_json::from_str(stdout.trim()).unwrap_or_else(|error| panic!("{error}: {stdout}"))
 }

@@ -1,4 +1,4 @@
-//! Bodies of bytes that are there, in pieces that are shared.
+//! Bodies of bytes that are there, in pieces that are shared, and of those that are being made.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -6,25 +6,41 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 
-/// The body of a response: shared pieces of known length.
-#[derive(Debug, Default)]
+/// Pieces that are still to come.
+type Tail = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
+/// The body of a response: shared pieces, of known length unless they are still being made.
+#[derive(Default)]
 pub struct HlsBody {
     pieces: VecDeque<Bytes>,
     len: u64,
     /// `HEAD`: the length is told and nothing is sent.
     told: Option<u64>,
+    tail: Option<Tail>,
+}
+
+impl core::fmt::Debug for HlsBody {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "HlsBody({} bytes{})", self.len, if self.tail.is_some() { " and more" } else { "" })
+    }
 }
 
 impl HlsBody {
     pub(super) fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let len = pieces.iter().map(|piece| piece.len() as u64).fold(0, u64::saturating_add);
-        Self { pieces, len, told: None }
+        Self { pieces, len, told: None, tail: None }
     }
 
-    /// Bytes of it.
+    /// What is being made, as it comes.
+    pub(super) fn growing(tail: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self { tail: Some(Box::pin(tail)), ..Self::default() }
+    }
+
+    /// Bytes of it that are there.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a body is sent, not looked into")]
     pub const fn len(&self) -> u64 {
@@ -47,7 +63,7 @@ impl HlsBody {
 
     /// The same without the bytes.
     pub(super) fn head(self) -> Self {
-        Self { pieces: VecDeque::new(), len: 0, told: Some(self.len) }
+        Self { told: Some(self.len), ..Self::default() }
     }
 }
 
@@ -57,18 +73,24 @@ impl Body for HlsBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(tail) = &mut self.tail {
+            return tail.as_mut().poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
+        }
         let piece = self.pieces.pop_front();
         self.len = self.len.saturating_sub(piece.as_ref().map_or(0, |piece| piece.len() as u64));
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces.is_empty() && self.tail.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.told.unwrap_or(self.len))
+        match self.tail {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.told.unwrap_or(self.len)),
+        }
     }
 }

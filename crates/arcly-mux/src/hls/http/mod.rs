@@ -5,7 +5,8 @@
 //! | `index.m3u8` | the multivariant playlist, once there is a complete segment |
 //! | `video0.m3u8`, `audio1.m3u8` | a media playlist; `_HLS_msn`, `_HLS_part` wait for what they name, `_HLS_skip` leaves out what is known |
 //! | `…_part170.m4s` | a part; the one that is hinted at is waited for |
-//! | `…_seg17.m4s`, `…_init0.m4s` | a segment, an initialisation segment |
+//! | `…_seg17.m4s`, `…_init0.m4s` | a segment, an initialisation segment; the segment that is being made comes as it is made |
+//! | `manifest.mpd` | the same stream for DASH and LL-DASH |
 //!
 //! `GET` and `HEAD`; ranges of media; playlists compressed for those who take that. Errors are `application/problem+json`
 //! (RFC 9457): 400 for directives that cannot be followed, 404, 429 for an address of which too many requests wait, 503 for
@@ -30,7 +31,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arcly_core::subscriber::ReaderState;
 use arcly_core::{
@@ -48,6 +49,7 @@ use response::{Wishes, problem};
 use session::ClientKey;
 
 use super::{DirectiveError, Directives, File, MediaPlaylist, Run, multivariant};
+use crate::dash::Manifest;
 use crate::live::{self, View};
 
 /// Streams that were muxed before and whose numbers are remembered.
@@ -152,6 +154,7 @@ type Refusal = Box<Response<HlsBody>>;
 /// What a request is about, once it is known who asks.
 struct Asked {
     muxer: Arc<Muxer>,
+    reader: Arc<ReaderState>,
     address: IpAddr,
     wishes: Wishes,
     directives: Directives,
@@ -221,7 +224,8 @@ impl Hls {
             Err(refusal) => return *refusal,
         };
         let busy = Busy::new(&muxer, client);
-        let response = self.answer(Asked { muxer, address, wishes, directives }, file).await;
+        let asked = Asked { muxer, reader: Arc::clone(&reader), address, wishes, directives };
+        let response = self.answer(asked, file).await;
         drop(busy);
         reader.count_served(u64::from(response.status().is_success()), response.body().len());
         response
@@ -248,8 +252,11 @@ impl Hls {
             }
         }
         // Only who asks for a playlist can be before the stream.
-        let wait =
-            if matches!(file, File::Multivariant | File::Media(..)) { None } else { Some(Duration::ZERO) };
+        let wait = if matches!(file, File::Multivariant | File::Manifest | File::Media(..)) {
+            None
+        } else {
+            Some(Duration::ZERO)
+        };
         Ok(self.enter(client, self.subscribe(request, wait).await?))
     }
 
@@ -296,15 +303,11 @@ impl Hls {
                 found
                     .map_or_else(nothing, |bytes| asked.wishes.media(HlsBody::new([bytes]), media_type(file)))
             }
-            File::Segment(_, track, run, number) => {
-                let lane = asked.lane(track, run);
-                let playlist = lane.map(|lane| lane.playlist());
-                let segment = playlist.as_ref().and_then(|playlist| playlist.view().segment(number));
-                segment.filter(|segment| !segment.is_gap()).map_or_else(nothing, |segment| {
-                    let parts = segment.parts.iter().map(|part| part.bytes.clone());
-                    asked.wishes.media(HlsBody::new(parts), media_type(file))
-                })
-            }
+            File::Manifest => self.manifest(&asked).await,
+            File::Segment(_, track, run, number) => match asked.lane(track, run) {
+                Some(lane) => self.segment(&asked, &lane, number, media_type(file)).await,
+                None => nothing(),
+            },
             File::Part(_, track, run, number) => match asked.lane(track, run) {
                 Some(lane) => self.part(&asked, &lane, number, media_type(file)).await,
                 None => nothing(),
@@ -320,6 +323,53 @@ impl Hls {
             }
             Ok(_) => nothing(),
             Err(_) => too_late(),
+        }
+    }
+
+    async fn manifest(&self, asked: &Asked) -> Response<HlsBody> {
+        let renditions = tokio::time::timeout(FIRST_PATIENCE, asked.muxer.wait_for_renditions()).await;
+        let Ok(renditions) = renditions else { return too_late() };
+        let views: Vec<Arc<View>> = renditions.into_iter().map(|one| one.view).collect();
+        let Some(epoch) = asked.muxer.epoch(&views) else { return nothing() };
+        let (now, run) = (SystemTime::now(), asked.muxer.run.0);
+        let manifest = Manifest { views: &views, epoch, now, run, query: asked.wishes.query() };
+        asked.wishes.manifest(manifest.render())
+    }
+
+    /// A segment that is complete; the one that is being made, or the one to come, as it is made.
+    async fn segment(
+        &self,
+        asked: &Asked,
+        lane: &Arc<Lane>,
+        number: u64,
+        media_type: &'static str,
+    ) -> Response<HlsBody> {
+        if let Some(segment) = lane.playlist().view().segment(number) {
+            if segment.is_gap() {
+                return nothing();
+            }
+            let parts = segment.parts.iter().map(|part| part.bytes.clone());
+            return asked.wishes.media(HlsBody::new(parts), media_type);
+        }
+        let begun = |playlist: &Arc<MediaPlaylist>| {
+            let view = playlist.view();
+            let has_part = |open: &Arc<live::Segment>| open.msn == number && !open.parts.is_empty();
+            match view.segment(number).is_some() || view.open.as_ref().is_some_and(has_part) {
+                true => Some(true),
+                // The one that is about to begin, and the next: no manifest promises later ones.
+                false => {
+                    let comes = view.next_msn..=view.next_msn.saturating_add(1);
+                    (view.ended || !comes.contains(&number)).then_some(false)
+                }
+            }
+        };
+        match self.wait(asked, lane, begun).await {
+            Ok(true) => {
+                let parts = lane.parts(number, Arc::clone(&asked.reader));
+                asked.wishes.growing(HlsBody::growing(parts), media_type)
+            }
+            Ok(false) => nothing(),
+            Err(refusal) => *refusal,
         }
     }
 

@@ -2,23 +2,29 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use arcly_core::log::{Budget, Cursor, LagPolicy, Progress, Read, StartMode};
-use arcly_core::{MediaFrame, Stream, TimeDelta, TrackId, TrackKind, TrackSet, clock};
+use arcly_core::subscriber::ReaderState;
+use arcly_core::{MediaFrame, Stream as LiveStream, TimeDelta, TrackId, TrackKind, TrackSet, clock};
+use bytes::Bytes;
+use futures_util::Stream;
 use futures_util::future::poll_fn;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::session::Sessions;
 use super::{Config, Counters};
+use crate::dash;
 use crate::hls::{MediaPlaylist, Rendition, Report, Run};
 use crate::live::{Continuation, Segmenter, View};
 
 /// How often sessions are looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a segment that is being made may wait for its next part before it is given up.
+const STALL: Duration = Duration::from_secs(15);
 /// Taken from the log at a time.
 const BATCH: Budget = Budget { items: 256, bytes: 8 << 20, time: TimeDelta(i64::MAX) };
 
@@ -34,6 +40,21 @@ impl Lane {
     /// The newest version.
     pub(super) fn playlist(&self) -> Arc<MediaPlaylist> {
         Arc::clone(&self.playlist.borrow())
+    }
+
+    /// The parts of a segment, those that are still to come as they are made.
+    pub(super) fn parts(
+        self: &Arc<Self>,
+        msn: u64,
+        reader: Arc<ReaderState>,
+    ) -> impl Stream<Item = Bytes> + use<> {
+        let lane = Arc::clone(self);
+        futures_util::stream::unfold((lane, reader, 0_usize), move |(lane, reader, sent)| async move {
+            let piece = tokio::time::timeout(STALL, lane.wait(|list| part_of(list.view(), msn, sent)));
+            let (bytes, sent) = piece.await.ok().flatten().flatten()?;
+            reader.count_served(0, bytes.len() as u64);
+            Some((bytes, (lane, reader, sent)))
+        })
     }
 
     /// The first version, from now on, of which `is_met` says something. Cancel safe.
@@ -55,19 +76,21 @@ impl Lane {
 /// A muxed stream: what its task makes, and who watches.
 #[derive(Debug)]
 pub(super) struct Muxer {
-    pub(super) stream: Arc<Stream>,
+    pub(super) stream: Arc<LiveStream>,
     pub(super) run: Run,
     pub(super) sessions: Sessions,
     lanes: watch::Sender<Vec<Arc<Lane>>>,
     continuation: Mutex<Continuation>,
     /// Requests that wait, by rendition and address.
     waiting: Mutex<HashMap<(TrackId, IpAddr), usize>>,
+    /// When time zero of the stream was, for manifests of DASH, once somebody has asked.
+    epoch: OnceLock<SystemTime>,
     counters: Arc<Counters>,
 }
 
 impl Muxer {
     pub(super) fn new(
-        stream: Arc<Stream>,
+        stream: Arc<LiveStream>,
         run: Run,
         counters: Arc<Counters>,
         before: Option<Continuation>,
@@ -79,6 +102,7 @@ impl Muxer {
             lanes: watch::Sender::new(Vec::new()),
             continuation: Mutex::new(before.unwrap_or_default()),
             waiting: Mutex::default(),
+            epoch: OnceLock::new(),
             counters,
         }
     }
@@ -115,6 +139,14 @@ impl Muxer {
             if there.is_empty() && lanes.changed().await.is_err() {
                 return Vec::new();
             }
+        }
+    }
+
+    /// When time zero of the stream was, the same for as long as the stream is muxed.
+    pub(super) fn epoch(&self, views: &[Arc<View>]) -> Option<SystemTime> {
+        match self.epoch.get() {
+            Some(epoch) => Some(*epoch),
+            None => dash::epoch(views).map(|epoch| *self.epoch.get_or_init(|| epoch)),
         }
     }
 
@@ -177,6 +209,23 @@ impl Muxer {
                 }
             }
         }
+    }
+}
+
+/// The first part with media from `sent` on, and where the next one is; `None` within when the segment has no more, and
+/// outside when that is not known yet.
+fn part_of(view: &View, msn: u64, sent: usize) -> Option<Option<(Bytes, usize)>> {
+    let complete = view.segment(msn);
+    let open = view.open.as_ref().filter(|open| open.msn == msn);
+    let Some(segment) = complete.or(open) else {
+        let comes = view.next_msn <= msn && !view.ended;
+        return if comes { None } else { Some(None) };
+    };
+    let mut parts = segment.parts.iter().enumerate().skip(sent);
+    match parts.find(|(_, part)| !part.is_gap()) {
+        Some((at, part)) => Some(Some((part.bytes.clone(), at.saturating_add(1)))),
+        None if complete.is_some() || view.ended => Some(None),
+        None => None,
     }
 }
 

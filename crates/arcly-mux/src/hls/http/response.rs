@@ -10,6 +10,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::HlsBody;
+use crate::dash;
 use crate::hls::{MEDIA_TYPE, Text};
 use crate::http::problem;
 
@@ -53,6 +54,33 @@ impl Wishes {
         }
         let seconds = fresh.as_secs();
         self.cache(headers, &if seconds == 0 { "no-cache".to_owned() } else { format!("max-age={seconds}") });
+        response
+    }
+
+    /// What has to stand behind the URIs of what is sent.
+    pub(super) fn query(&self) -> &str {
+        &self.query
+    }
+
+    /// A manifest, which is made for each who asks, as it says what time it is.
+    pub(super) fn manifest(&self, text: Bytes) -> Response<HlsBody> {
+        let body = if self.gzip { compress(&text) } else { text };
+        let mut response = self.whole(HlsBody::new([body]), dash::MEDIA_TYPE);
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        if self.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        self.cache(headers, "no-cache");
+        response
+    }
+
+    /// Media that is being made, as far as it has come and on. A range of it is none, as its end is not known.
+    pub(super) fn growing(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
+        let mut response = Response::new(if self.is_head { HlsBody::default() } else { body });
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+        self.cache(headers, "no-cache");
         response
     }
 

@@ -340,3 +340,45 @@ async fn a_stream_that_is_not_there() {
     }
     assert_eq!(hls.stats(), Stats::default());
 }
+
+/// What stands behind `name="` the first time.
+fn attribute<'a>(text: &'a str, name: &str) -> &'a str {
+    text.split_once(&format!(" {name}=\""))
+        .and_then(|(_, rest)| rest.split('"').next())
+        .expect("an attribute")
+}
+
+#[tokio::test]
+async fn a_manifest_names_segments_and_the_one_in_the_making_comes_as_it_is_made() {
+    let mut scene = Scene::new(Config::default()).await;
+    scene.publish_until(5_500).await;
+    let manifest = scene.get("manifest.mpd").await;
+    assert_eq!((manifest.status, manifest.header("content-type")), (200, "application/dash+xml"));
+    assert_eq!(manifest.header("cache-control"), "no-cache");
+    let text = manifest.text();
+    let init = scene.get(attribute(text, "initialization")).await;
+    assert_eq!((init.status, &init.body[4..8]), (200, &b"ftyp"[..]));
+    let media = attribute(text, "media").to_owned();
+    let name = |number: u64| media.replace("$Number$", &number.to_string());
+    let whole = scene.get(&name(0)).await;
+    assert_eq!((whole.status, &whole.body[4..8]), (200, &b"moof"[..]));
+
+    // Two seconds each: the third segment is being made.
+    let request = Scene::request(None, [127, 0, 0, 1]);
+    let file: File = name(2).parse().expect("a name of a file");
+    let response = scene.hls.handle(request, file, &Method::GET, &HeaderMap::new()).await;
+    assert_eq!((response.status().as_u16(), response.headers().get("content-length")), (200, None));
+    let body = tokio::spawn(response.into_body().collect());
+    scene.publish_until(5_800).await;
+    assert!(!body.is_finished(), "it is not complete");
+    scene.publish_until(7_000).await;
+    let growing = body.await.expect("it ends").expect("in order").to_bytes();
+    let complete = scene.get(&name(2)).await;
+    assert!(!growing.is_empty() && growing == complete.body, "the same in chunks and in one piece");
+    // The next one is waited for; those after it are not promised.
+    assert_eq!(scene.get(&name(9)).await.status, 404);
+    // Time zero stays where it was.
+    let again = scene.get("manifest.mpd").await;
+    let start = |text| attribute(text, "availabilityStartTime").to_owned();
+    assert_eq!(start(again.text()), start(text));
+}
