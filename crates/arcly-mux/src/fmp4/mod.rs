@@ -29,6 +29,8 @@ mod entry;
 mod error;
 mod file;
 mod fragment;
+#[cfg(feature = "http")]
+pub mod http;
 mod index;
 mod init;
 mod packetizer;

@@ -104,6 +104,7 @@ impl<C: Container> Live<C> {
                     reader.subscription().state().end(reason);
                     self.done = true;
                 }
+                Ok(_) if C::is_complete(writer) => self.done = true,
                 Ok(_) if !pending.is_empty() => {}
                 Ok(progress) => ready!(self.poll_wait(progress, cx)),
             }

@@ -1,7 +1,8 @@
 //! Streams over HTTP as one body without end, on the types of the `http` and `http-body` crates, to mount in axum, hyper or
 //! anything else that speaks them.
 //!
-//! What a container adds to that is a [`Container`]: [`flv::http`](crate::flv::http), [`ts::http`](crate::ts::http).
+//! What a container adds to that is a [`Container`]: [`flv::http`](crate::flv::http), [`fmp4::http`](crate::fmp4::http),
+//! [`ts::http`](crate::ts::http).
 //!
 //! | request | answer |
 //! |---|---|
@@ -63,6 +64,12 @@ pub trait Container: Send + Sync + 'static {
 
     /// Hands what has to be sent for `read` to `send`, in order.
     fn write(writer: &mut Self::Writer, read: &Read<Packet>, send: impl FnMut(Bytes));
+
+    /// True when nothing more can be added to what `writer` has sent: the body ends.
+    fn is_complete(writer: &Self::Writer) -> bool {
+        let _ = writer;
+        false
+    }
 
     /// True when at least one of the tracks can be carried, or none is known yet.
     fn can_carry(tracks: &TrackSet) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arcly_core::via::{self, Via};
 use arcly_core::{ClientInfo, PlayRequest, StreamKey};
 use arcly_mux::flv::http::HttpFlv;
+use arcly_mux::fmp4::http::HttpMp4;
 use arcly_mux::ts::http::HttpTs;
 use axum::body::Body;
 use axum::extract::Request;
@@ -27,12 +28,14 @@ pub(super) enum Media {
     Flv,
     /// `.ts`
     Ts,
+    /// `.mp4`
+    Mp4,
 }
 
 impl Media {
     /// The stream's name and the container, when the path has such an ending.
     pub(super) fn of(path: &str) -> Option<(&str, Self)> {
-        let endings = [(".flv", Self::Flv), (".ts", Self::Ts)];
+        let endings = [(".flv", Self::Flv), (".ts", Self::Ts), (".mp4", Self::Mp4)];
         endings.into_iter().find_map(|(ending, media)| Some((path.strip_suffix(ending)?, media)))
     }
 }
@@ -69,6 +72,7 @@ async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Requ
         Media::Flv if is_websocket => "ws-flv",
         Media::Flv => "http-flv",
         Media::Ts => "http-ts",
+        Media::Mp4 => "http-mp4",
     };
     let mut client = ClientInfo::new(protocol, connection.peer);
     client.agent = agent(&parts.headers);
@@ -82,6 +86,7 @@ async fn serve(server: &Arc<Server>, media: Media, key: StreamKey, request: Requ
     match media {
         Media::Flv => play::mark(HttpFlv::new(&context).handle(request, &parts.method, body).await, &parts),
         Media::Ts => HttpTs::new(&context).handle(request, &parts.method, body).await.map(Body::new),
+        Media::Mp4 => HttpMp4::new(&context).handle(request, &parts.method, body).await.map(Body::new),
     }
 }
 

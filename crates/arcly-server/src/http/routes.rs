@@ -16,12 +16,8 @@ use super::{access, api, assets, hls, media, metrics, pages, recordings};
 use crate::server::Server;
 
 /// What a path that is no page is asked for: its ending, and the protocol that it would be.
-const ABSENT: [(&str, &str); 4] = [
-    ("whip", "WebRTC"),
-    ("whep", "WebRTC"),
-    (".mp4", "fragmented MP4"),
-    ("publish", "publishing from a browser"),
-];
+const ABSENT: [(&str, &str); 3] =
+    [("whip", "WebRTC"), ("whep", "WebRTC"), ("publish", "publishing from a browser")];
 
 /// Everything that the HTTP listeners serve.
 pub(crate) fn router(server: Arc<Server>) -> Router {
@@ -75,8 +71,8 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
     }
     if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
         let detail = format!(
-            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), DASH (/manifest.mpd), HTTP-FLV (.flv) \
-             and MPEG-TS (.ts)"
+            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), DASH (/manifest.mpd), HTTP-FLV (.flv), \
+             MP4 (.mp4) and MPEG-TS (.ts)"
         );
         return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
     }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use arcly_codec::flv::{Muxer, MuxerOptions, put_file_header, put_tag};
 use arcly_core::{MediaEvent, Timestamp, TrackKind, TrackSet};
-use arcly_mux::{flv, ts};
-use bytes::BytesMut;
+use arcly_mux::{flv, fmp4, ts};
+use bytes::{Bytes, BytesMut};
 
 /// What a file is, by the ending of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub(crate) enum Container {
     Flv,
     /// `.ts`
     Ts,
+    /// `.mp4`
+    Mp4,
 }
 
 impl Container {
@@ -22,6 +24,7 @@ impl Container {
         match path.extension()?.to_str()? {
             "flv" => Some(Self::Flv),
             "ts" => Some(Self::Ts),
+            "mp4" => Some(Self::Mp4),
             _ => None,
         }
     }
@@ -31,6 +34,7 @@ impl Container {
         match self {
             Self::Flv => "FLV",
             Self::Ts => "MPEG-TS",
+            Self::Mp4 => "MP4",
         }
     }
 }
@@ -40,6 +44,7 @@ impl Container {
 pub(crate) enum Reader {
     Flv(flv::Reader),
     Ts(ts::Demuxer),
+    Mp4(fmp4::Reader),
 }
 
 impl Reader {
@@ -47,6 +52,7 @@ impl Reader {
         match container {
             Container::Flv => Self::Flv(flv::Reader::new()),
             Container::Ts => Self::Ts(ts::Demuxer::default()),
+            Container::Mp4 => Self::Mp4(fmp4::Reader::new()),
         }
     }
 
@@ -55,6 +61,7 @@ impl Reader {
         match self {
             Self::Flv(reader) => reader.push(data).map_err(|error| error.to_string()),
             Self::Ts(demuxer) => demuxer.push(data).map_err(|error| error.to_string()),
+            Self::Mp4(reader) => reader.push(data).map_err(|error| error.to_string()),
         }
     }
 
@@ -63,6 +70,7 @@ impl Reader {
         match self {
             Self::Flv(_) => Ok(()),
             Self::Ts(demuxer) => demuxer.finish().map_err(|error| error.to_string()),
+            Self::Mp4(reader) => reader.finish().map_err(|error| error.to_string()),
         }
     }
 
@@ -70,14 +78,17 @@ impl Reader {
         match self {
             Self::Flv(reader) => reader.poll_event(),
             Self::Ts(demuxer) => demuxer.poll_event(),
+            Self::Mp4(reader) => reader.poll_event(),
         }
     }
 }
 
 /// Makes a file of events.
+#[allow(clippy::large_enum_variant, reason = "there is one for each file")]
 pub(crate) enum Writer {
     Flv { muxer: Muxer, begun: bool, last: Timestamp },
     Ts(ts::Muxer),
+    Mp4 { tracks: TrackSet, file: Option<fmp4::FileWriter>, pieces: Vec<Bytes> },
 }
 
 impl Writer {
@@ -88,11 +99,12 @@ impl Writer {
                 Self::Flv { muxer, begun: false, last: Timestamp::ZERO }
             }
             Container::Ts => Self::Ts(ts::Muxer::new()),
+            Container::Mp4 => Self::Mp4 { tracks: TrackSet::default(), file: None, pieces: Vec::new() },
         }
     }
 
-    /// Appends what the file has for an event.
-    pub(crate) fn write(&mut self, event: &MediaEvent, out: &mut BytesMut) {
+    /// Appends what the file has for an event; an error says why it can have no more.
+    pub(crate) fn write(&mut self, event: &MediaEvent, out: &mut BytesMut) -> Result<(), String> {
         match (self, event) {
             (Self::Ts(muxer), MediaEvent::Tracks(tracks)) => muxer.set_tracks(tracks),
             (Self::Ts(muxer), MediaEvent::Frame(frame)) => muxer.frame(frame, out),
@@ -106,7 +118,34 @@ impl Writer {
                 *last = (*last).max(frame.dts);
                 muxer.frame(frame).iter().for_each(|tag| put_tag(out, tag));
             }
+            (Self::Mp4 { tracks, file, .. }, MediaEvent::Tracks(set)) => {
+                if file.as_ref().is_some_and(|file| !file.accepts(set)) {
+                    return Err("the stream's codecs change here, and a file of MP4 has one of each".into());
+                }
+                *tracks = set.clone();
+            }
+            (Self::Mp4 { tracks, file, pieces }, MediaEvent::Frame(frame)) => {
+                let file = match file {
+                    Some(file) => file,
+                    None => {
+                        let new = fmp4::FileWriter::new(tracks, fmp4::FileOptions::default());
+                        file.insert(new.map_err(|error| error.to_string())?)
+                    }
+                };
+                let written = file.push(frame, pieces).map_err(|error| error.to_string());
+                pieces.drain(..).for_each(|piece| out.extend_from_slice(&piece));
+                return written;
+            }
         }
+        Ok(())
+    }
+
+    /// Ends the file: what is to be appended, and what has to be replaced once that is written.
+    pub(crate) fn finish(self, out: &mut BytesMut) -> Result<Option<fmp4::Patch>, String> {
+        let Self::Mp4 { file: Some(file), mut pieces, .. } = self else { return Ok(None) };
+        let patch = file.finish(&mut pieces).map_err(|error| error.to_string())?;
+        pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+        Ok(patch)
     }
 }
 

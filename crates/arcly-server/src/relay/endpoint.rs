@@ -19,7 +19,7 @@ pub enum Endpoint {
     Rtmp(Url),
     /// `http://` or `https://`: MPEG-TS when the path ends in `.ts`, else FLV.
     Http(Url),
-    /// A `.flv` or `.ts` file.
+    /// A `.flv`, `.ts` or `.mp4` file.
     File(PathBuf),
     /// `udp://`, MPEG-TS.
     Udp(UdpUrl),
@@ -42,11 +42,8 @@ impl Endpoint {
         let path = PathBuf::from(text);
         match Container::of(&path) {
             Some(_) => Ok(Self::File(path)),
-            None if path.extension().is_some_and(|extension| extension == "mp4") => {
-                Err(format!("`{text}`: this build of arcly reads and writes .flv and .ts files, not .mp4"))
-            }
             None => Err(format!(
-                "`{text}` is neither a URL (rtmp://, rtmps://, http://, https://, udp://) nor a .flv or .ts file"
+                "`{text}` is neither a URL (rtmp://, rtmps://, http://, https://, udp://) nor a .flv, .ts or .mp4 file"
             )),
         }
     }
@@ -128,7 +125,8 @@ mod tests {
             ("a.flv", true, true),
             ("/tmp/a.flv", true, false),
             ("a.ts", true, true),
-            ("a.mp4", false, true),
+            ("a.mp4", true, true),
+            ("a.mkv", false, true),
             ("udp://239.0.0.1:1234", true, false),
             ("udp://239.0.0.1", false, false),
             ("live/cam", false, true),

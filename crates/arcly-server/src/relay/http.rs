@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::{CloseReason, MediaEvent, Phase, StreamError, Via, via};
-use arcly_mux::{flv, ts};
+use arcly_mux::{flv, fmp4, ts};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body::Body;
@@ -94,6 +94,7 @@ fn media_type(url: &Url) -> &'static str {
     match container(url) {
         Container::Flv => flv::MEDIA_TYPE,
         Container::Ts => ts::MEDIA_TYPE,
+        Container::Mp4 => fmp4::MEDIA_TYPE,
     }
 }
 

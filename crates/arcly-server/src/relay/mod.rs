@@ -1,10 +1,10 @@
 //! Streams copied from one place to another: on the command line, and as pulls and pushes of a server.
 //!
-//! | from \ to | stream of this server | `rtmp(s)://`, `http(s)://….flv` or `.ts` | `udp://`, `.flv` or `.ts` file |
+//! | from \ to | stream of this server | `rtmp(s)://`, `http(s)://….flv` or `.ts` | `udp://`, `.flv`, `.ts` or `.mp4` file |
 //! |---|---|---|---|
 //! | stream of this server | | push | command line only |
 //! | `rtmp(s)://`, `http(s)://….flv` or `.ts` | pull | command line only | command line only |
-//! | `udp://`, `.flv` or `.ts` file | command line only | command line only | command line only |
+//! | `udp://`, `.flv`, `.ts` or `.mp4` file | command line only | command line only | command line only |
 //!
 //! A server takes and sends `udp://` under `[udp]`; see [`udp`](crate::udp).
 

@@ -1,5 +1,6 @@
 //! One copy of one stream, from one end to the other.
 
+use std::io::SeekFrom;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use arcly_core::{
     StreamError, StreamKey, TimeDelta, Timestamp,
 };
 use arcly_mux::flv::http::FlvBody;
+use arcly_mux::fmp4;
+use arcly_mux::fmp4::http::Mp4Body;
 use arcly_mux::ts::http::TsBody;
 use arcly_mux::ts::udp::{Receiver, Sender};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -105,6 +108,7 @@ pub async fn push(
                 match http::container(url) {
                     Container::Flv => http::write(remote, FlvBody::live(subscription)).await,
                     Container::Ts => http::write(remote, TsBody::live(subscription)).await,
+                    Container::Mp4 => http::write(remote, Mp4Body::live(subscription)).await,
                 }
             };
             cancel.run_until_cancelled(pushing).await.unwrap_or(Ok(()))
@@ -177,11 +181,20 @@ fn give(publisher: &mut arcly_core::Publisher, event: MediaEvent) -> Result<(), 
     }
 }
 
+/// How a file is taken apart.
+#[allow(clippy::large_enum_variant, reason = "there is one for each file")]
+enum Source {
+    /// From front to back.
+    Pieces(Reader),
+    /// Where it asks to be read.
+    Places(fmp4::Demuxer),
+}
+
 /// The events of a file, one after the other.
 pub(crate) struct FileSource {
     path: PathBuf,
     file: File,
-    reader: Reader,
+    reader: Source,
     piece: Vec<u8>,
     ended: bool,
     /// Why the file ends before its end.
@@ -191,14 +204,21 @@ pub(crate) struct FileSource {
 impl FileSource {
     pub(crate) async fn open(path: &Path) -> Result<Self, StreamError> {
         let file = File::open(path).await.map_err(|error| named(path, error))?;
-        let reader = Reader::new(container(path)?);
+        let reader = match container(path)? {
+            Container::Mp4 => Source::Places(fmp4::Demuxer::new()),
+            container => Source::Pieces(Reader::new(container)),
+        };
         Ok(Self { path: path.to_owned(), file, reader, piece: vec![0; PIECE], ended: false, broken: None })
     }
 
     /// The next event, `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<MediaEvent>, StreamError> {
         loop {
-            if let Some(event) = self.reader.poll_event() {
+            let reader = match &mut self.reader {
+                Source::Pieces(reader) => reader,
+                Source::Places(demuxer) => return next_of(demuxer, &mut self.file, &self.path).await,
+            };
+            if let Some(event) = reader.poll_event() {
                 return Ok(Some(event));
             }
             if let Some(error) = self.broken.take() {
@@ -210,8 +230,8 @@ impl FileSource {
             let count = self.file.read(&mut self.piece).await.map_err(|error| named(&self.path, error))?;
             self.ended = count == 0;
             let pushed = match self.ended {
-                true => self.reader.finish(),
-                false => self.reader.push(self.piece.get(..count).unwrap_or_default()),
+                true => reader.finish(),
+                false => reader.push(self.piece.get(..count).unwrap_or_default()),
             };
             // What came before the fault is good.
             let path = &self.path;
@@ -221,8 +241,35 @@ impl FileSource {
     }
 }
 
+/// The next event of a file that is read where its demuxer asks.
+async fn next_of(
+    demuxer: &mut fmp4::Demuxer,
+    file: &mut File,
+    path: &Path,
+) -> Result<Option<MediaEvent>, StreamError> {
+    let broken = |error: fmp4::DemuxError| StreamError::protocol(format!("{}: {error}", path.display()));
+    loop {
+        match demuxer.poll().map_err(broken)? {
+            fmp4::Step::Event(event) => return Ok(Some(event)),
+            fmp4::Step::End => return Ok(None),
+            fmp4::Step::Read { offset, len } => {
+                let data = read_at(file, offset, len).await.map_err(|error| named(path, error))?;
+                demuxer.handle_data(data).map_err(broken)?;
+            }
+        }
+    }
+}
+
+/// What the file has there, up to `len` bytes.
+async fn read_at(file: &mut File, offset: u64, len: usize) -> std::io::Result<Bytes> {
+    file.seek(SeekFrom::Start(offset)).await?;
+    let mut data = Vec::new();
+    file.take(len as u64).read_to_end(&mut data).await?;
+    Ok(data.into())
+}
+
 fn container(path: &Path) -> Result<Container, StreamError> {
-    let unknown = || StreamError::protocol(format!("{}: neither .flv nor .ts", path.display()));
+    let unknown = || StreamError::protocol(format!("{}: neither .flv, .ts nor .mp4", path.display()));
     Container::of(path).ok_or_else(unknown)
 }
 
@@ -233,34 +280,74 @@ async fn write_file(
     path: &Path,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    let mut writer = Writer::new(container(path)?);
+    let container = container(path)?;
     let mut reader = engine.subscribe(request).await?.into_frames();
-    let mut file = BufWriter::new(File::create(path).await.map_err(|error| named(path, error))?);
-    let mut out = BytesMut::new();
-    loop {
+    let mut sink = FileSink::create(path, container).await?;
+    let mut written = Ok(());
+    while written.is_ok() {
         let read = cancel.run_until_cancelled(reader.next()).await.unwrap_or(Ok(None))?;
-        let event = match read {
-            Some(Read::Context(tracks)) => MediaEvent::Tracks((*tracks).clone()),
-            Some(Read::Item(frame)) => MediaEvent::Frame((*frame).clone()),
-            Some(Read::Skipped(_)) => continue,
-            None => return file.flush().await.map_err(|error| named(path, error)),
+        written = match read {
+            Some(Read::Context(tracks)) => sink.put(&MediaEvent::Tracks((*tracks).clone())).await,
+            Some(Read::Item(frame)) => sink.put(&MediaEvent::Frame((*frame).clone())).await,
+            Some(Read::Skipped(_)) => Ok(()),
+            None => break,
         };
-        writer.write(&event, &mut out);
-        file.write_all(&out.split()).await.map_err(|error| named(path, error))?;
     }
+    // What came before the fault is good.
+    sink.finish().await.and(written)
 }
 
 /// Rewrites a file: what it holds comes out with complete headers and exact sizes.
 async fn copy_file(from: &Path, to: &Path) -> Result<(), StreamError> {
-    let mut writer = Writer::new(container(to)?);
+    let container = container(to)?;
     let mut source = FileSource::open(from).await?;
-    let mut file = BufWriter::new(File::create(to).await.map_err(|error| named(to, error))?);
-    let mut out = BytesMut::new();
-    while let Some(event) = source.next().await? {
-        writer.write(&event, &mut out);
-        file.write_all(&out.split()).await.map_err(|error| named(to, error))?;
+    let mut sink = FileSink::create(to, container).await?;
+    let mut copied = Ok(());
+    while copied.is_ok() {
+        copied = match source.next().await {
+            Ok(Some(event)) => sink.put(&event).await,
+            Ok(None) => break,
+            Err(error) => Err(error),
+        };
     }
-    file.flush().await.map_err(|error| named(to, error))
+    sink.finish().await.and(copied)
+}
+
+/// A file that is being written.
+struct FileSink {
+    path: PathBuf,
+    file: BufWriter<File>,
+    writer: Writer,
+    out: BytesMut,
+}
+
+impl FileSink {
+    async fn create(path: &Path, container: Container) -> Result<Self, StreamError> {
+        let file = BufWriter::new(File::create(path).await.map_err(|error| named(path, error))?);
+        Ok(Self { path: path.to_owned(), file, writer: Writer::new(container), out: BytesMut::new() })
+    }
+
+    async fn put(&mut self, event: &MediaEvent) -> Result<(), StreamError> {
+        let written = self.writer.write(event, &mut self.out);
+        let path = &self.path;
+        self.file.write_all(&self.out.split()).await.map_err(|error| named(path, error))?;
+        written.map_err(|error| StreamError::protocol(format!("{}: {error}", path.display())))
+    }
+
+    /// Everything is in the file before what is at its front is replaced, so that it plays at any moment.
+    async fn finish(self) -> Result<(), StreamError> {
+        let Self { path, mut file, writer, mut out } = self;
+        let failed = |error| named(&path, error);
+        let patch = writer.finish(&mut out).map_err(StreamError::protocol)?;
+        file.write_all(&out).await.map_err(failed)?;
+        file.flush().await.map_err(failed)?;
+        let Some(patch) = patch else { return Ok(()) };
+        let mut file = file.into_inner();
+        file.sync_data().await.map_err(failed)?;
+        file.seek(SeekFrom::Start(patch.offset)).await.map_err(failed)?;
+        file.write_all(&patch.bytes).await.map_err(failed)?;
+        file.flush().await.map_err(failed)
+    }
 }
 
 fn named(path: &Path, error: std::io::Error) -> StreamError {

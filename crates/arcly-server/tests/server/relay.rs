@@ -69,3 +69,63 @@ fn pulls_and_pushes_run_between_servers() {
     assert_eq!(post(format!(r#"{{"from":"live/over-rtmp","to":"http://{http}/live/back2.flv"}}"#)), 201);
     wait_until("both pushes run", || is_live(&origin, "back") && is_live(&origin, "back2"));
 }
+
+/// The frames of a file that our own demuxers read, by track.
+fn payloads(file: &std::path::Path) -> Vec<Vec<bytes::Bytes>> {
+    let data = bytes::Bytes::from(std::fs::read(file).unwrap());
+    let mut tracks = vec![Vec::new(); 2];
+    let mut take = |event| {
+        if let arcly_core::MediaEvent::Frame(frame) = event {
+            tracks[frame.track.index()].push(frame.payload);
+        }
+    };
+    if file.extension().is_some_and(|extension| extension == "flv") {
+        let mut reader = arcly_mux::flv::Reader::new();
+        reader.push(&data).unwrap();
+        std::iter::from_fn(|| reader.poll_event()).for_each(&mut take);
+        return tracks;
+    }
+    let mut demuxer = arcly_mux::fmp4::Demuxer::new();
+    loop {
+        match demuxer.poll().unwrap() {
+            arcly_mux::fmp4::Step::Event(event) => take(event),
+            arcly_mux::fmp4::Step::End => return tracks,
+            arcly_mux::fmp4::Step::Read { offset, len } => {
+                let from = usize::try_from(offset).unwrap().min(data.len());
+                demuxer.handle_data(data.slice(from..(from + len).min(data.len()))).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn relay_reads_and_writes_mp4_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let clip = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.flv"));
+    let (there, back) = (path("there.mp4"), path("back.flv"));
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    run_ok(&mut arcly(&["relay", &text(clip), &text(&there)]), PATIENCE);
+    run_ok(&mut arcly(&["relay", &text(&there), &text(&back)]), PATIENCE);
+    let sent = payloads(clip);
+    assert!(sent.iter().all(|track| track.len() > 100));
+    assert!(payloads(&there) == sent && payloads(&back) == sent, "the same frames");
+    // Finished: the index is at the end, and one box holds everything before.
+    let file = std::fs::read(&there).unwrap();
+    let moov = file.windows(4).rposition(|window| window == b"moov").unwrap() - 4;
+    let size = u32::from_be_bytes(file[moov..moov + 4].try_into().unwrap());
+    assert_eq!(moov + size as usize, file.len());
+
+    // A stream without end, over HTTP into a file, which is finished when the relay is stopped.
+    let server = start_demo();
+    let received = path("received.mp4");
+    let from = format!("http://{}/live/demo.mp4", server.addr("http"));
+    let mut receiving = arcly(&["relay", &from, &text(&received)]);
+    let mut receiving = arcly_testkit::process::Guard::spawn(&mut receiving);
+    wait_until("it is written", || std::fs::metadata(&received).is_ok_and(|file| file.len() > 50_000));
+    receiving.signal("TERM");
+    assert_eq!(receiving.wait_for(PATIENCE).and_then(|status| status.code()), Some(0));
+    let report = run_ok(&mut arcly(&["probe", &text(&received)]), PATIENCE);
+    assert!(report.contains("h264 (avc1.64001f), 640x360") && report.contains("aac (mp4a.40.2)"), "{report}");
+    assert!(payloads(&received).iter().all(|track| track.len() > 20));
+}
