@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use arcly_codec::nal::put_length_prefixed;
 use arcly_core::{
     CodecConfig, CodecId, MediaEvent, MediaFrame, Timescale, Timestamp, TrackId, TrackKind, TrackSet,
 };
@@ -13,7 +14,7 @@ use arcly_mux::ts::{Counters, Demuxer, Muxer, ORIGIN};
 use arcly_testkit::clips::{self, Clip};
 use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::{need, process};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use support::read_flv;
 
@@ -55,9 +56,31 @@ fn of(track: TrackId, frames: &[MediaFrame]) -> Vec<&MediaFrame> {
     frames.iter().filter(|frame| frame.track == track).collect()
 }
 
+/// A frame's payload as it comes back: what a record says in SEI stands before every keyframe of a transport stream.
+fn as_carried(config: &CodecConfig, frame: &MediaFrame) -> Bytes {
+    let CodecConfig::Hevc(config) = config else { return frame.payload.clone() };
+    if !frame.is_keyframe() || config.sei.is_empty() {
+        return frame.payload.clone();
+    }
+    let mut out = BytesMut::new();
+    config.sei.iter().for_each(|unit| put_length_prefixed(unit, &mut out));
+    out.extend_from_slice(&frame.payload);
+    out.freeze()
+}
+
+/// The payloads of a track as they come back.
+fn carried(tracks: &TrackSet, track: TrackId, frames: &[MediaFrame]) -> Vec<Bytes> {
+    let config = tracks.get(track).map_or(&CodecConfig::None, |track| &track.config);
+    of(track, frames).iter().map(|frame| as_carried(config, frame)).collect()
+}
+
+fn payloads(track: TrackId, frames: &[MediaFrame]) -> Vec<Bytes> {
+    of(track, frames).iter().map(|frame| frame.payload.clone()).collect()
+}
+
 /// Bytes that a transport stream has before a frame.
 fn added(codec: CodecId, config: &CodecConfig, frame: &MediaFrame) -> usize {
-    let sets = |kinds: &[&[bytes::Bytes]]| -> usize {
+    let sets = |kinds: &[&[Bytes]]| -> usize {
         let sets = kinds.iter().flat_map(|sets| sets.iter());
         if frame.is_keyframe() { sets.map(|set| set.len() + 4).sum() } else { 0 }
     };
@@ -79,6 +102,10 @@ fn assert_track(
     size: impl Fn(&MediaFrame) -> Option<usize>,
 ) {
     assert_eq!(frames.len(), packets.len(), "{name}: frames");
+    // FFmpeg's parser of H.265 gives the zero byte before a start code to the access unit before: the first has one more.
+    let is_cut_late =
+        name.starts_with("hevc") && packets.first().is_some_and(|packet| packet.kind == "video");
+    let zero_byte = |n: usize| usize::from(is_cut_late && n == 0);
     for (n, (frame, packet)) in frames.iter().zip(packets).enumerate() {
         // Ticks of 90 kHz, as ffprobe prints them: microseconds, cut off.
         let micros = |at: Timestamp| (at.to_ticks(Timescale::MPEG) + shift) * 1_000_000 / 90_000;
@@ -87,7 +114,11 @@ fn assert_track(
         assert!(near(packet.dts_us, frame.dts), "{name}: dts of {n}: {packet:?} {:?}", micros(frame.dts));
         assert_eq!(packet.key, frame.is_keyframe(), "{name}: key of {n}: {packet:?}");
         if let Some(size) = size(frame) {
-            assert_eq!(packet.size, size, "{name}: size of {n}");
+            assert_eq!(
+                packet.size + zero_byte(frames.len() - 1 - n),
+                size + zero_byte(n),
+                "{name}: size of {n}"
+            );
         }
     }
 }
@@ -121,10 +152,8 @@ fn check_out(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path) {
     let (_, back, counters) = demux(&file);
     assert_eq!(counters, Counters::default(), "{}", clip.name);
     for track in &tracks {
-        let payloads = |frames: &[MediaFrame], id| -> Vec<_> {
-            of(id, frames).iter().map(|frame| frame.payload.clone()).collect()
-        };
-        assert!(payloads(&frames, track.id) == payloads(&back, track.id), "{} track {}", clip.name, track.id);
+        let same = carried(&tracks, track.id, &frames) == payloads(track.id, &back);
+        assert!(same, "{} track {}", clip.name, track.id);
     }
 }
 
@@ -163,10 +192,7 @@ fn check_in(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path, options: &[
             set.iter().filter(|track| track.kind() == kind).map(|track| track.id).collect()
         };
         for (ours, theirs) in ids(&tracks).into_iter().zip(ids(&sent_tracks)) {
-            let payloads = |frames: &[MediaFrame], id| -> Vec<_> {
-                of(id, frames).iter().map(|frame| frame.payload.clone()).collect()
-            };
-            let (got, sent) = (payloads(&frames, ours), payloads(&sent, theirs));
+            let (got, sent) = (payloads(ours, &frames), carried(&sent_tracks, theirs, &sent));
             assert_eq!(got.len(), sent.len(), "{}: {kind} frames", clip.name);
             let first = got.iter().zip(&sent).position(|(got, sent)| got != sent);
             assert_eq!(first, None, "{}: {kind} frame that differs", clip.name);

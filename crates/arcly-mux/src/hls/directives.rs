@@ -90,11 +90,13 @@ impl Directives {
     /// The query without directives, for the URIs of a playlist.
     #[must_use]
     pub fn strip(query: &str) -> String {
-        let ours = |pair: &&str| pair.starts_with("_HLS_") || pair.is_empty();
-        let rest: Vec<&str> = query.split('&').filter(|pair| !ours(pair)).collect();
         let is_safe =
             |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`' | '{' | '}');
-        rest.join("&").chars().filter(is_safe).collect()
+        // First, so that nothing becomes a directive by what is left out of it.
+        let safe: String = query.chars().filter(is_safe).collect();
+        let ours = |pair: &&str| pair.starts_with("_HLS_") || pair.is_empty();
+        let rest: Vec<&str> = safe.split('&').filter(|pair| !ours(pair)).collect();
+        rest.join("&")
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A server with many readers may take the subscription out of the body
 //! ([`into_subscription`](FlvBody::into_subscription)) and write the stream through
-//! [`Egress`](arcly_core::egress::Egress), framed for its connections by [`Framing`](super::Framing).
+//! [`Egress`](arcly_core::egress::Egress), framed for its connections by [`Framing`].
 
 use arcly_core::derived::Packet;
 use arcly_core::log::Read;
