@@ -39,7 +39,7 @@ fn drop_undisplayed(frames: &mut Vec<MediaFrame>, packets: &[ffprobe::Packet]) {
 
 /// What a track is, as MP4 in fragments can say it: a frame rate that only FLV's metadata told is gone.
 fn params(was: &Track, is: &Track) -> TrackParams {
-    match (was.params.clone(), &is.params) {
+    match (was.params, &is.params) {
         (TrackParams::Video(mut was), TrackParams::Video(is)) if is.frame_rate.is_none() => {
             was.frame_rate = None;
             TrackParams::Video(was)

@@ -259,8 +259,12 @@ fn f01_reader_outlives_its_publisher() {
     let readers = scene.api("/api/v1/readers");
     let reader = &readers["items"][0];
     assert_eq!(reader["skips"], 0, "{reader:#}");
-    player.program.signal("INT");
-    // FFmpeg ends with 255 when it is interrupted, after it has written what it has.
+    // Everything has been sent to it; the server ends it in order, so that it takes everything too.
+    let id = reader["id"].as_u64().expect("a number");
+    scene.until("sticky/x", "read to its end", |stream| {
+        scene.api(&format!("/api/v1/readers/{id}"))["items_out"] == stream["frames_in"]
+    });
+    scene.end_reader(id);
     player.program.end(LIMIT);
     let got = framehash::read(&scene.file("reader.framehash"));
     for track in ffprobe::tracks(&got.packets) {

@@ -221,8 +221,15 @@ async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -
             reason = publisher.revoked() => return Err(failed(&StreamError::Closed(reason))),
         };
         let data = match frame {
-            Err(_) => return Err((CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into())),
-            Ok(Some(Err(_))) => return Err((CloseReason::PeerClosed, "the body broke off".into())),
+            Err(_) | Ok(Some(Err(_))) => {
+                // What has come is good, and some containers hold back the last of it.
+                let _ = reader.finish();
+                publish(publisher, &mut reader)?;
+                return Err(match frame {
+                    Err(_) => (CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into()),
+                    _ => (CloseReason::PeerClosed, "the body broke off".into()),
+                });
+            }
             Ok(Some(Ok(frame))) => frame.into_data().ok(),
             Ok(None) => {
                 let ended = reader.finish();

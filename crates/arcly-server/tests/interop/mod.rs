@@ -122,6 +122,13 @@ impl Scene {
         }
     }
 
+    /// Ends a reader by the API.
+    pub(crate) fn end_reader(&self, id: u64) {
+        let path = format!("/api/v1/readers/{id}");
+        let answer = http::request(self.addr("http"), "DELETE", &path, "", LIMIT).expect("the API answers");
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    }
+
     /// Waits until that many readers read the stream, or wait for it.
     pub(crate) fn until_readers(&self, path: &str, count: u64) {
         self.until(path, &format!("{count} readers"), |stream| {

@@ -361,6 +361,15 @@ impl Row {
         self.bench.check_alive(&self.id);
     }
 
+    /// The same for a fault of which only losses count: no frame is later than a second.
+    #[track_caller]
+    pub fn nothing_lost(self) {
+        if let Some(witness) = &self.bench.witness {
+            witness.check_within(&self.id, Duration::from_secs(1));
+        }
+        self.bench.check_alive(&self.id);
+    }
+
     /// What was logged since the row began.
     pub fn log(&self) -> String {
         self.bench.log().split_off(self.logged)

@@ -138,6 +138,12 @@ impl Witness {
     /// came late since the last time.
     #[track_caller]
     pub fn check(&self, id: &str) {
+        self.check_within(id, MAX_DELAY);
+    }
+
+    /// The same, for faults whose own criterion is another delay.
+    #[track_caller]
+    pub fn check_within(&self, id: &str, delay: Duration) {
         let newest = self.shared.pictures.load(Ordering::Acquire).saturating_sub(1);
         let readers = self.shared.readers.iter().zip(READERS);
         let arrived = readers.clone().map(|(seen, _)| {
@@ -158,7 +164,7 @@ impl Witness {
             );
             assert_eq!((window.lost, window.repeated), (0, 0), "{id}: the witness over {protocol}");
             assert!(
-                window.slowest <= echo + MAX_DELAY,
+                window.slowest <= echo + delay,
                 "{id}: a frame of the witness took {:?} over {protocol}, an echo {echo:?}",
                 window.slowest
             );
