@@ -3,20 +3,30 @@
 //! Without arguments it lists them: name, what is counted, and how many of those one repetition does.
 #![allow(clippy::print_stdout, reason = "the list is what xtask reads")]
 
+use std::sync::Arc;
+use std::time::Instant;
+
+use arcly_benches::load::{Clip, Peer, Role, RtmpPeer, Shape, put_message};
 use arcly_benches::{FlvPacketizer, Media, Published};
 use arcly_codec::flv::{Demuxer, FileDecoder, FileTag, Limits, put_file_header};
 use arcly_core::derived::{Packet, Packetizer};
 use arcly_core::log::Budget;
-use arcly_core::{MediaEvent, TrackId};
+use arcly_core::machine::{Machine, Output};
+use arcly_core::{Engine, MediaEvent, PublishRegistry, PublishRequest, StreamKey, TrackId};
+use arcly_rtmp::media::Ingest;
+use arcly_rtmp::wire::handshake::Entropy;
 use arcly_rtmp::wire::{
     ChunkDecoder, ChunkLimits, ChunkStreamId, MessageHeader, MessageType, encode_message,
 };
+use arcly_rtmp::{ServerEvent, ServerSession, SessionConfig};
 use bytes::{Bytes, BytesMut};
 use tokio::runtime::{Builder, Runtime};
 
 /// What one read of a socket gives at most.
 const PIECE: usize = 64 << 10;
 const CURSORS: u64 = 100;
+/// What one repetition of ingest takes in: about a second of 1080p30.
+const INGESTED: usize = 77;
 
 /// A hot path: its name, what it is counted in, how many of those a repetition does, and how to do it so often.
 struct Hot {
@@ -26,7 +36,8 @@ struct Hot {
     run: fn(u64),
 }
 
-const HOT: [Hot; 9] = [
+const HOT: [Hot; 10] = [
+    Hot { name: "RTMP ingest", unit: "message", per: || INGESTED, run: ingest },
     Hot { name: "chunk decode, 128", unit: "message", per: frames, run: |n| decode(n, 128) },
     Hot { name: "chunk decode, 4096", unit: "message", per: frames, run: |n| decode(n, 4_096) },
     Hot { name: "chunk decode, 60000", unit: "message", per: frames, run: |n| decode(n, 60_000) },
@@ -90,6 +101,60 @@ fn decode(times: u64, chunk_size: usize) {
                 std::hint::black_box(message);
             }
         }
+    }
+}
+
+/// From the bytes of a socket to the log: what a server does with a publisher.
+fn ingest(times: u64) {
+    let runtime = runtime();
+    let engine = Engine::builder().build();
+    let publisher = runtime.block_on(async {
+        engine.publish(PublishRequest::internal(StreamKey::new("live", "bench0"), "bench")).await
+    });
+    let mut ingest = Ingest::new(publisher.expect("the engine takes every publisher"));
+    let now = Instant::now();
+    let config = Arc::new(SessionConfig::default());
+    let mut session = ServerSession::new(config, Entropy::from_fn(|bytes| bytes.fill(7)), now);
+    let mut peer = RtmpPeer::new(Role::Publish(4_096), "live", "bench0");
+    let mut out = Vec::new();
+    peer.open(&mut out);
+    while !peer.is_ready() {
+        session.handle_input(now, &std::mem::take(&mut out)).expect("our own client");
+        loop {
+            match session.poll_output() {
+                Output::Transmit(bytes) => {
+                    peer.receive(&bytes, &mut out, &mut drop).expect("our own server");
+                }
+                Output::Event(ServerEvent::PublishRequest { stream, .. }) => {
+                    session.accept_publish(now, stream);
+                }
+                Output::Event(_) => {}
+                Output::Wait(_) => break,
+            }
+        }
+    }
+    let clip = Clip::new(Shape::HD);
+    let mut position = clip.position();
+    let (mut body, mut bytes) = (Vec::new(), Vec::new());
+    clip.headers().for_each(|(kind, body)| put_message(&mut bytes, kind, 0, body, 4_096));
+    for _ in 0..times {
+        for _ in 0..INGESTED {
+            let tag = clip.next(&mut position);
+            body.clear();
+            tag.put(&mut body, 0);
+            put_message(&mut bytes, tag.kind, tag.timestamp(), &body, 4_096);
+        }
+        for piece in bytes.chunks(PIECE) {
+            session.handle_input(now, piece).expect("our own client");
+            loop {
+                match session.poll_output() {
+                    Output::Event(ServerEvent::Tag { tag, .. }) => ingest.handle(tag).expect("our own tags"),
+                    Output::Wait(_) => break,
+                    _ => {}
+                }
+            }
+        }
+        bytes.clear();
     }
 }
 

@@ -146,8 +146,8 @@ fn bad(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("RTMP: {what}"))
 }
 
-/// Appends a message as chunks with a full header.
-pub(crate) fn put_message(out: &mut Vec<u8>, kind: u8, timestamp: u32, body: &[u8], chunk_size: usize) {
+/// Appends an RTMP message as chunks with a full header, as an encoder does.
+pub fn put_message(out: &mut Vec<u8>, kind: u8, timestamp: u32, body: &[u8], chunk_size: usize) {
     // Commands, audio and video on chunk streams of their own, as encoders do.
     let (csid, stream_id) = match kind {
         8 => (4, 1_u32),

@@ -33,6 +33,7 @@ mod server;
 mod stage;
 
 pub use audience::{Audience, Group, MakePeer, Report as AudienceReport};
+pub use chunks::put_message;
 pub use clip::{AUDIO, Clip, Frame, HEAD, Position, Shape, Tag, VIDEO};
 pub use feeder::{Feeder, Pace, Plan};
 pub use flv::{HttpFlvPeer, RawFlvPeer};
