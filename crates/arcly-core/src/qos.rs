@@ -161,7 +161,8 @@ impl TrackMeter {
 
     fn step_of(&self, now: Instant) -> u64 {
         let since = self.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
-        u64::try_from(since.as_millis() / STEP.as_millis()).unwrap_or(u64::MAX)
+        since.as_secs().saturating_mul(STEPS_PER_SECOND)
+            + u64::from(since.subsec_nanos() / STEP.subsec_nanos())
     }
 
     /// Empties the buckets between the last frame's and now.

@@ -170,8 +170,9 @@ where
                 self.admission = None;
             }
             let due = self.next_wake();
+            // One that is armed earlier goes off in vain, once; arming it anew with every input would cost more.
             if let Some(due) = due
-                && armed != Some(due)
+                && armed.is_none_or(|armed| due < armed)
             {
                 sleep.as_mut().reset(due.into());
                 armed = Some(due);

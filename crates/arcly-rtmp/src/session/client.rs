@@ -219,7 +219,7 @@ impl ClientSession {
             let Some(message) = self.link.decode(&mut input).map_err(|error| self.wire(error))? else {
                 break;
             };
-            self.handle_message(now, &message)?;
+            self.handle_message(now, message)?;
         }
         self.link.settle(now)
     }
@@ -243,22 +243,22 @@ impl ClientSession {
         self.state = State::Connecting;
     }
 
-    fn handle_message(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    fn handle_message(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
         match message.kind {
-            MessageType::CommandAmf0 | MessageType::CommandAmf3 => self.handle_command(now, message),
+            MessageType::CommandAmf0 | MessageType::CommandAmf3 => self.handle_command(now, &message),
             MessageType::Audio | MessageType::Video | MessageType::DataAmf0 | MessageType::DataAmf3 => {
                 self.handle_tag(now, message);
                 Ok(())
             }
             MessageType::Aggregate => {
-                for part in Aggregate::new(message) {
+                for part in Aggregate::new(&message) {
                     let part = part.map_err(|error| self.wire(error))?;
-                    self.handle_tag(now, &part);
+                    self.handle_tag(now, part);
                 }
                 Ok(())
             }
             MessageType::Other(_) => self.link.count_command(now),
-            kind => self.handle_control(now, kind, message),
+            kind => self.handle_control(now, kind, &message),
         }
     }
 
@@ -280,7 +280,7 @@ impl ClientSession {
         }
     }
 
-    fn handle_tag(&mut self, now: Instant, message: &Message) {
+    fn handle_tag(&mut self, now: Instant, message: Message) {
         if self.intent != Intent::Play {
             return;
         }

@@ -41,10 +41,10 @@ pub struct Tag {
 
 impl Tag {
     /// The tag in a message, unless the message is of another type or carries nothing.
-    pub(super) fn from_message(message: &Message) -> Option<Self> {
+    pub(super) fn from_message(message: Message) -> Option<Self> {
         let (kind, payload) = match message.kind {
-            MessageType::Audio => (TrackKind::Audio, message.payload.clone()),
-            MessageType::Video => (TrackKind::Video, message.payload.clone()),
+            MessageType::Audio => (TrackKind::Audio, message.payload),
+            MessageType::Video => (TrackKind::Video, message.payload),
             MessageType::DataAmf0 | MessageType::DataAmf3 => {
                 let body = amf_body(message.kind, &message.payload);
                 let body = body.strip_prefix(SET_DATA_FRAME).unwrap_or(body);

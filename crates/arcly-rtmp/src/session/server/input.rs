@@ -29,20 +29,20 @@ impl ServerSession {
             let Some(message) = self.link.decode(&mut input).map_err(|error| self.wire(error))? else {
                 break;
             };
-            self.handle_message(now, &message)?;
+            self.handle_message(now, message)?;
         }
         self.link.settle(now)
     }
 
-    fn handle_message(&mut self, now: Instant, message: &Message) -> Result<(), SessionError> {
+    fn handle_message(&mut self, now: Instant, message: Message) -> Result<(), SessionError> {
         match message.kind {
-            MessageType::CommandAmf0 | MessageType::CommandAmf3 => self.handle_command(now, message),
+            MessageType::CommandAmf0 | MessageType::CommandAmf3 => self.handle_command(now, &message),
             MessageType::Audio | MessageType::Video | MessageType::DataAmf0 | MessageType::DataAmf3 => {
                 self.handle_tag(message)
             }
             MessageType::Aggregate => {
-                for part in Aggregate::new(message) {
-                    self.handle_tag(&part.map_err(|error| self.wire(error))?)?;
+                for part in Aggregate::new(&message) {
+                    self.handle_tag(part.map_err(|error| self.wire(error))?)?;
                 }
                 Ok(())
             }
@@ -59,12 +59,13 @@ impl ServerSession {
         }
     }
 
-    fn handle_tag(&mut self, message: &Message) -> Result<(), SessionError> {
+    fn handle_tag(&mut self, message: Message) -> Result<(), SessionError> {
         if !matches!(self.state, State::Ready) {
             return Err(self.unexpected("media before connect"));
         }
         let stream = StreamId(message.stream_id);
-        let tag = Tag::from_message(message).filter(|_| self.role(stream).is_some_and(Role::takes_tags));
+        let tag =
+            if self.role(stream).is_some_and(Role::takes_tags) { Tag::from_message(message) } else { None };
         if let Some(tag) = tag {
             self.bad_tags = 0;
             self.events.push_back(ServerEvent::Tag { stream, tag });

@@ -261,7 +261,7 @@ impl ChunkDecoder {
             )?;
             self.partial_messages = self.partial_messages.saturating_add(1);
             stream.partial = true;
-            stream.buffer.reserve(stream.length.min(FIRST_ALLOCATION));
+            stream.buffer = BytesMut::with_capacity(stream.length.min(FIRST_ALLOCATION));
         }
         let missing = stream.length.saturating_sub(stream.buffer.len());
         self.body = Some((at, missing.min(self.chunk_size)));
