@@ -15,6 +15,7 @@ use arcly_benches::{Goal, median};
 const FEW: usize = 200;
 const MANY: usize = 1_000;
 const MIB: usize = 1 << 20;
+const UNIT: &str = "KiB/reader";
 
 fn main() {
     scenario::main("memory", |options| {
@@ -22,19 +23,27 @@ fn main() {
             for gop in [1, 8] {
                 let case = format!("{}, GOP of {gop} MiB", protocol.name);
                 if options.wants(&case) {
-                    let slopes = (0..options.rounds).map(|_| slope(options, &protocol, gop * MIB));
-                    let value = median(slopes.collect()).unwrap_or(f64::NAN);
-                    options.report(&case, value, "KiB/reader", Goal::target(8.0));
+                    let ours = Program::Arcly(String::new());
+                    options.report(&case, slopes(options, &ours, &protocol, gop), UNIT, Goal::target(8.0));
+                }
+                if Program::Other.is_installed() && options.wants(&case) {
+                    let value = slopes(options, &Program::Other, &protocol, gop);
+                    options.report(&format!("{case}, other build"), value, UNIT, Goal::NONE);
                 }
             }
         }
     });
 }
 
+fn slopes(options: &Options, program: &Program, protocol: &Protocol, gop: usize) -> f64 {
+    let slopes = (0..options.rounds).map(|_| slope(options, program, protocol, gop * MIB));
+    median(slopes.collect()).unwrap_or(f64::NAN)
+}
+
 /// KiB for each reader more.
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-fn slope(options: &Options, protocol: &Protocol, gop: usize) -> f64 {
-    let stage = Stage::open(protocol, &Program::Arcly(String::new()), Shape::HD.with_gop_bytes(gop));
+fn slope(options: &Options, program: &Program, protocol: &Protocol, gop: usize) -> f64 {
+    let stage = Stage::open(protocol, program, Shape::HD.with_gop_bytes(gop));
     stage.seat(0, FEW);
     std::thread::sleep(options.time);
     let few = stage.program.rss_bytes();

@@ -24,6 +24,7 @@ fn main() {
         let programs = [
             ("read and drop", Program::RawSink, None),
             ("arcly", Program::Arcly(String::new()), Some(TARGET)),
+            ("other build", Program::Other, None),
             ("nginx-rtmp", Program::Nginx, None),
         ];
         let programs =
@@ -50,7 +51,7 @@ fn main() {
     });
 }
 
-/// CPU-seconds for each gigabyte.
+/// CPU-seconds for each gigabyte that the publisher could send.
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
 fn flood(options: &Options, program: &Program, clip: &Arc<Clip>, chunk_size: usize) -> f64 {
     let running = program.start();

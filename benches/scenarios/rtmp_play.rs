@@ -9,14 +9,14 @@
 //! low latency ≤ 1.15, default ≤ 0.85, throughput ≤ 1.20 of the floor that merges 100 ms; latencies within their bounds;
 //! no frame lost. A miss counts after five rounds.
 
-use arcly_benches::load::play::{compare, floors, modes, nginx};
+use arcly_benches::load::play::{compare, floors, modes, nginx, other};
 use arcly_benches::load::{Protocol, Shape, scenario};
 
 fn main() {
     scenario::main("rtmp_play", |options| {
         let protocol = Protocol::rtmp();
         let contenders: Vec<_> =
-            floors(&protocol, Shape::HD).into_iter().chain(modes()).chain([nginx()]).collect();
+            floors(&protocol, Shape::HD).into_iter().chain(modes()).chain([other(), nginx()]).collect();
         compare(options, &protocol, Shape::HD, &[100, 500, 1_000], &contenders);
     });
 }

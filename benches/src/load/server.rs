@@ -14,6 +14,9 @@ use super::rawfan::Format;
 /// How long a server may take until it accepts.
 const START: Duration = Duration::from_secs(20);
 
+/// Names another build to be measured beside the one that is.
+const OTHER: &str = "ARCLY_BENCH_OTHER";
+
 /// What can be run and measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Program {
@@ -23,6 +26,8 @@ pub enum Program {
     RawSink,
     /// `arcly`, with that as its configuration file.
     Arcly(String),
+    /// Another build of `arcly`, the one that `ARCLY_BENCH_OTHER` names, out of the box: two builds in one run.
+    Other,
     /// nginx with its rtmp module, one worker, `chunk_size 60000`, out of the box otherwise.
     Nginx,
 }
@@ -33,6 +38,7 @@ impl Program {
     pub fn is_installed(&self) -> bool {
         match self {
             Self::Nginx => tools::nginx().is_some(),
+            Self::Other => std::env::var_os(OTHER).is_some(),
             _ => true,
         }
     }
@@ -52,7 +58,8 @@ impl Program {
         match self {
             Self::RawFan(format, merge, shape) => start_rawfan(*format, *merge, shape),
             Self::RawSink => start_floor(&["rawsink".to_owned()]),
-            Self::Arcly(config) => start_arcly(config),
+            Self::Arcly(config) => start_arcly(arcly(), config),
+            Self::Other => start_arcly(std::env::var_os(OTHER).unwrap_or_default().into(), ""),
             Self::Nginx => start_nginx(),
         }
     }
@@ -111,7 +118,9 @@ impl Running {
         }
     }
 
-    fn pid(&self) -> u32 {
+    /// The process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
         match &self.process {
             Process::Logged(arcly) => arcly.pid(),
             Process::Plain(guard) => guard.id(),
@@ -158,11 +167,11 @@ fn cpu_of(pid: u32) -> Duration {
     if nanos > 0 { Duration::from_nanos(nanos) } else { arcly_testkit::process::Usage::of(pid).cpu }
 }
 
-fn start_arcly(config: &str) -> Running {
+fn start_arcly(binary: PathBuf, config: &str) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("arcly.toml");
     fs::write(&file, config).expect("a file");
-    let mut command = Command::new(arcly());
+    let mut command = Command::new(binary);
     command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]);
     command.arg(folder.path().join("data")).arg("-c").arg(&file);
     let arcly = Arcly::start(&mut command);

@@ -91,6 +91,12 @@ impl Stage {
         Self { audience: Audience::start(addr, peer), feeder, program, alone_bytes }
     }
 
+    /// Pictures that the publisher has sent.
+    #[must_use]
+    pub fn pictures(&self) -> u64 {
+        self.feeder.as_ref().map_or(0, Feeder::pictures)
+    }
+
     /// Publishers that were thrown out.
     #[must_use]
     pub fn failed(&self) -> u64 {

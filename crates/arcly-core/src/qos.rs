@@ -161,8 +161,10 @@ impl TrackMeter {
 
     fn step_of(&self, now: Instant) -> u64 {
         let since = self.start.map_or(Duration::ZERO, |start| now.saturating_duration_since(start));
-        since.as_secs().saturating_mul(STEPS_PER_SECOND)
-            + u64::from(since.subsec_nanos() / STEP.subsec_nanos())
+        since
+            .as_secs()
+            .saturating_mul(STEPS_PER_SECOND)
+            .saturating_add(u64::from(since.subsec_nanos() / STEP.subsec_nanos()))
     }
 
     /// Empties the buckets between the last frame's and now.
