@@ -164,14 +164,16 @@ fn check_reading(clip: Clip, encoder: &Path, probe: &Path, flags: &[(&str, &str,
         let mut command = Command::new(encoder);
         command.args(["-hide_banner", "-nostdin", "-v", "error", "-y", "-i"]).arg(clip.file(encoder));
         command.args(["-map", "0", "-c", "copy", "-strict", "-2"]);
+        // FFmpeg looks into packets for what the sample entries of AC-3 have to say.
+        let delay = if clip.name.ends_with("ac3") { "+delay_moov" } else { "" };
         if !flags.is_empty() {
-            command.args(["-movflags", flags]);
+            command.args(["-movflags", &format!("{flags}{delay}")]);
         }
         process::run_ok(command.arg(&path), Duration::from_secs(60));
         let file = std::fs::read(&path).expect("the file");
         let (tracks, mut frames) = read_mp4(&file, *moov_first, 4_096);
         let packets = ffprobe::packets(probe, &path.to_string_lossy());
-        if clip.name.ends_with("_opus") || clip.name.ends_with("_flac") {
+        if ["_opus", "_flac", "ac3"].iter().any(|end| clip.name.ends_with(end)) {
             drop_undisplayed(&mut frames, &packets);
         }
         if *name == "cmaf" {
@@ -212,7 +214,6 @@ fn m33_files_of_ffmpeg_9() {
         clips::H264_FLAC,
         clips::H264_AC3,
         clips::H264_EAC3,
-        clips::MULTITRACK,
         clips::VVC_AAC,
     ] {
         check_reading(clip, &ffmpeg9, &probe, &FFMPEG_FLAGS[..3]);

@@ -185,6 +185,13 @@ impl Bench {
         }
     }
 
+    /// What was late until now is not held against what follows; what was lost is.
+    pub fn forget_delays(&self) {
+        if let Some(witness) = &self.witness {
+            witness.forget_delays();
+        }
+    }
+
     /// Nothing has panicked.
     #[track_caller]
     pub fn check_alive(&self, id: &str) {
