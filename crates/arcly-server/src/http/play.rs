@@ -118,7 +118,16 @@ impl Handover {
         let mut first = BytesMut::from(head);
         if stream.subscription().tracks().is_empty() {
             send(&mut writer, &first.split()).await?;
-            wait(&mut stream, &mut reader).await?;
+            // Woken for nothing, or before the tracks are said: the file's header has to come first.
+            let has_begun = |stream: &DerivedSubscriber<Packetizer>| {
+                let subscription = stream.subscription();
+                let ended = subscription.stream().log().closed().is_some();
+                ended || subscription.state().close_reason().is_some() || !subscription.tracks().is_empty()
+            };
+            while !has_begun(&stream) {
+                wait(&mut stream, &mut reader).await?;
+                tokio::task::yield_now().await;
+            }
         }
         // It begins where the stream is now, and not where it is when a worker comes to it. That it may have ended is
         // the worker's to find.
