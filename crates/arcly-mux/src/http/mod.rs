@@ -212,8 +212,24 @@ async fn ingest<C: Container, B: Body>(mut publisher: Publisher, body: B) -> Res
     result
 }
 
+/// What takes a body apart, and whom it is published for.
+struct Intake<'a, R: Reader> {
+    publisher: &'a mut Publisher,
+    reader: R,
+}
+
+impl<R: Reader> Drop for Intake<'_, R> {
+    /// What has come is good, and some containers hold back the last of it: also when the peer went and nobody polls any more.
+    fn drop(&mut self) {
+        let _ = self.reader.finish();
+        let _ = publish(self.publisher, &mut self.reader);
+    }
+}
+
 async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -> Result<(), Failure> {
-    let (mut body, mut reader, mut frames) = (pin!(body), C::Reader::default(), 0_u64);
+    let (mut body, mut frames) = (pin!(body), 0_u64);
+    let mut intake = Intake { publisher, reader: C::Reader::default() };
+    let Intake { publisher, reader } = &mut intake;
     loop {
         let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
         let frame = tokio::select! {
@@ -221,19 +237,12 @@ async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -
             reason = publisher.revoked() => return Err(failed(&StreamError::Closed(reason))),
         };
         let data = match frame {
-            Err(_) | Ok(Some(Err(_))) => {
-                // What has come is good, and some containers hold back the last of it.
-                let _ = reader.finish();
-                publish(publisher, &mut reader)?;
-                return Err(match frame {
-                    Err(_) => (CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into()),
-                    _ => (CloseReason::PeerClosed, "the body broke off".into()),
-                });
-            }
+            Err(_) => return Err((CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into())),
+            Ok(Some(Err(_))) => return Err((CloseReason::PeerClosed, "the body broke off".into())),
             Ok(Some(Ok(frame))) => frame.into_data().ok(),
             Ok(None) => {
                 let ended = reader.finish();
-                frames = frames.saturating_add(publish(publisher, &mut reader)?);
+                frames = frames.saturating_add(publish(publisher, reader)?);
                 ended?;
                 if frames == 0 {
                     let detail = format!("the body holds no media; send {}", C::NAME);
@@ -243,7 +252,7 @@ async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -
             }
         };
         if let Some(data) = data {
-            frames = frames.saturating_add(take(publisher, &mut reader, data)?);
+            frames = frames.saturating_add(take(publisher, reader, data)?);
         }
     }
 }
