@@ -42,8 +42,18 @@ pub enum Times {
 /// When ffprobe fails or takes more than a minute.
 #[must_use]
 pub fn packets(ffprobe: &Path, input: &str) -> Vec<Packet> {
+    packets_with(ffprobe, &[], input)
+}
+
+/// The same with options for FFmpeg's demuxer.
+///
+/// # Panics
+/// As [`packets`].
+#[must_use]
+pub fn packets_with(ffprobe: &Path, options: &[&str], input: &str) -> Vec<Packet> {
     let mut command = Command::new(ffprobe);
     command.args(["-v", "error", "-show_packets", "-show_data_hash", "md5", "-of", "compact=nk=0:p=0"]);
+    command.args(options);
     let text = process::run_ok(command.arg(input), Duration::from_secs(60));
     records(&text).iter().filter_map(|record| parse(record)).collect()
 }
