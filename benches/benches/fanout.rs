@@ -144,7 +144,8 @@ fn worker(bench: &mut Bench, readers: u64, unit: Unit, goal: Goal) {
     let runtime = runtime();
     let writes = Arc::new(AtomicU64::new(0));
     let mut stream = runtime.block_on(Published::start());
-    let egress = runtime.block_on(async { Egress::start(1) });
+    // Whose load is a hundred per cent all the time.
+    let egress = runtime.block_on(async { Egress::start(1).with_steady_ticks() });
     let mut attached = Vec::new();
     runtime.block_on(async {
         for _ in 0..readers {

@@ -8,6 +8,8 @@
 //! GOPs of 1 MiB and of 8 MiB. (arcly 0.8.3: 6, ZLMediaKit 8, nginx-rtmp 12 KiB.) What the kernel holds for a socket does
 //! not count, for anybody.
 
+use std::time::Duration;
+
 use arcly_benches::load::scenario::{self, Options};
 use arcly_benches::load::{Program, Protocol, Shape, Stage};
 use arcly_benches::{Goal, median};
@@ -15,6 +17,10 @@ use arcly_benches::{Goal, median};
 const FEW: usize = 200;
 const MANY: usize = 1_000;
 const MIB: usize = 1 << 20;
+/// When a log that keeps five seconds for late readers has what it keeps.
+const FILLED: Duration = Duration::from_secs(8);
+/// Two GOPs and more.
+const PERIOD: Duration = Duration::from_secs(5);
 const UNIT: &str = "KiB/reader";
 
 fn main() {
@@ -45,10 +51,10 @@ fn slopes(options: &Options, program: &Program, protocol: &Protocol, gop: usize)
 fn slope(options: &Options, program: &Program, protocol: &Protocol, gop: usize) -> f64 {
     let stage = Stage::open(protocol, program, Shape::HD.with_gop_bytes(gop));
     stage.seat(0, FEW);
-    std::thread::sleep(options.time);
-    let few = stage.program.rss_bytes();
+    std::thread::sleep(FILLED);
+    let few = stage.program.peak_rss_bytes(PERIOD);
     stage.seat(1, MANY - FEW);
     std::thread::sleep(options.time);
-    let many = stage.program.rss_bytes();
+    let many = stage.program.peak_rss_bytes(PERIOD);
     (many as f64 - few as f64) / (MANY - FEW) as f64 / 1_024.0
 }

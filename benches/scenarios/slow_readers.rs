@@ -17,6 +17,10 @@ use arcly_benches::load::{AudienceReport, Program, Protocol, Shape, Stage};
 
 const FOLLOWING: usize = 200;
 const SLOW: usize = 100;
+/// When a log that keeps five seconds for late readers has what it keeps.
+const FILLED: Duration = Duration::from_secs(8);
+/// Two GOPs and more.
+const PERIOD: Duration = Duration::from_secs(5);
 /// The groups.
 const FOLLOW: usize = 0;
 const BEHIND: usize = 1;
@@ -41,8 +45,8 @@ fn slow(options: &Options, protocol: &Protocol) {
     let stage = Stage::open(protocol, &Program::Arcly(String::new()), Shape::HD);
     stage.seat(FOLLOW, FOLLOWING);
     stage.seat(BEHIND, SLOW);
-    std::thread::sleep(Duration::from_secs(1));
-    let memory = stage.program.rss_bytes();
+    std::thread::sleep(FILLED);
+    let memory = stage.program.peak_rss_bytes(PERIOD);
     stage.audience.throttle(BEHIND, (Shape::HD.bytes_per_second() / 2.0) as usize);
     // Their sockets fill first: the kernel holds some megabytes for each.
     std::thread::sleep(options.time.max(Duration::from_secs(6)));
@@ -51,7 +55,7 @@ fn slow(options: &Options, protocol: &Protocol) {
     let (cpu, start) = (stage.program.cpu(), Instant::now());
     std::thread::sleep(options.time);
     let (cpu, spent) = (stage.program.cpu() - cpu, start.elapsed());
-    let grown = stage.program.rss_bytes() as f64 - memory as f64;
+    let grown = stage.program.peak_rss_bytes(PERIOD) as f64 - memory as f64;
     let (follow, behind) = (stage.audience.report(FOLLOW), stage.audience.report(BEHIND));
     let name = protocol.name;
     let lost = faults(&before, &follow, FOLLOWING) + stage.failed();

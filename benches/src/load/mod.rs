@@ -41,5 +41,5 @@ pub use marker::{MARKER, Marker, clock_ns};
 pub use peer::Peer;
 pub use rawfan::{Format, rawfan, rawsink};
 pub use rtmp::{RawRtmpPeer, Role, RtmpPeer};
-pub use server::{Io, Program, Running};
+pub use server::{Program, Running};
 pub use stage::{Protocol, Stage};

@@ -47,7 +47,7 @@ pub fn modes() -> [Contender; 3] {
         let program = Program::Arcly(format!("[egress]\ntick = \"{tick}\"\n"));
         Contender { name, program, target: Some(target) }
     };
-    let target = |floor, ratio, p50_ms, p99_ms| Target { floor, ratio, p50_ms, p99_ms };
+    let target = |floor, ratio, p50_ms, p99_ms| Target { floor, ratio: Some(ratio), p50_ms, p99_ms };
     [
         mode("arcly, low latency", "0ms", target(PER_MESSAGE, 1.15, Some(5.0), Some(25.0))),
         mode("arcly, default", "33ms", target(PER_MESSAGE, 0.85, Some(20.0), Some(45.0))),
@@ -73,11 +73,19 @@ pub struct Target {
     /// The floor it is measured in, by name.
     pub floor: &'static str,
     /// CPU time in floors.
-    pub ratio: f64,
+    pub ratio: Option<f64>,
     /// Median latency.
     pub p50_ms: Option<f64>,
     /// 99th percentile.
     pub p99_ms: Option<f64>,
+}
+
+impl Target {
+    /// Losses alone count: with so many readers ticks widen.
+    #[must_use]
+    pub const fn losses_only(self) -> Self {
+        Self { ratio: None, p50_ms: None, p99_ms: None, ..self }
+    }
 }
 
 /// One measurement.
@@ -93,8 +101,6 @@ pub struct Cell {
     pub faults: u64,
     /// KiB of resident memory that each reader adds.
     pub memory: f64,
-    /// Write system calls, per reader and frame.
-    pub writes: f64,
 }
 
 /// Measures everybody at each number of readers, in turns, and reports medians.
@@ -147,7 +153,7 @@ fn report<'a>(
     let case = format!("N = {count}, {}", contender.name);
     let mid = |of: fn(&Cell) -> f64| median(cells.iter().map(of).collect()).unwrap_or(f64::NAN);
     let name = contender.target.map_or(PER_MESSAGE, |target| target.floor);
-    let mut goal = Goal { target_ratio: contender.target.map(|target| target.ratio), ..Goal::NONE };
+    let mut goal = Goal { target_ratio: contender.target.and_then(|target| target.ratio), ..Goal::NONE };
     if let Some(floor) = floor(name).filter(|_| !contender.program.is_floor()) {
         goal = goal.over(median(floor.iter().map(|cell| cell.cpu).collect()), name);
         goal.ratio = median(cells.iter().zip(floor).map(|(own, floor)| own.cpu / floor.cpu).collect());
@@ -162,7 +168,6 @@ fn report<'a>(
     let faults: u64 = cells.iter().map(|cell| cell.faults).sum();
     #[allow(clippy::cast_precision_loss, reason = "a small count")]
     options.report(&format!("{case}, losses"), faults as f64, "frames", bound(target.map(|_| 0.0)));
-    options.report(&format!("{case}, writes"), mid(|cell| cell.writes), "per frame", Goal::NONE);
 }
 
 /// Measures one of them once.
@@ -179,9 +184,9 @@ pub fn measure(program: &Program, protocol: &Protocol, shape: Shape, count: usiz
     let before = audience.report(ALL);
     audience.rest(REST);
     audience.window(true);
-    let (cpu, io, start) = (program.cpu(), program.io(), Instant::now());
+    let (cpu, start) = (program.cpu(), Instant::now());
     std::thread::sleep(time);
-    let (cpu, io_after, spent) = (program.cpu() - cpu, program.io(), start.elapsed());
+    let (cpu, spent) = (program.cpu() - cpu, start.elapsed());
     let rss = program.rss_bytes();
     let after = audience.report(ALL);
     let subscriber_seconds = count as f64 * spent.as_secs_f64();
@@ -192,7 +197,6 @@ pub fn measure(program: &Program, protocol: &Protocol, shape: Shape, count: usiz
         p99,
         faults: faults(&before, &after, count) + stage.failed(),
         memory: rss.saturating_sub(stage.alone_bytes) as f64 / count as f64 / 1_024.0,
-        writes: (io_after.writes - io.writes) as f64 / (subscriber_seconds * shape.frames_per_second()),
     }
 }
 

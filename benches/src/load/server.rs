@@ -100,13 +100,17 @@ impl Running {
         self.processes().into_iter().map(pages).sum::<u64>() * 4_096
     }
 
-    /// System calls that read and wrote anything, by the kernel's own count, and the bytes in them.
+    /// The most resident memory within `time`. A log forgets whole GOPs, so that what a stream holds swings by one of them:
+    /// what is compared are peaks.
     #[must_use]
-    pub fn io(&self) -> Io {
-        self.processes()
-            .into_iter()
-            .map(Io::of)
-            .fold(Io::default(), |a, b| Io { reads: a.reads + b.reads, writes: a.writes + b.writes })
+    pub fn peak_rss_bytes(&self, time: Duration) -> u64 {
+        let end = Instant::now() + time;
+        let mut peak = 0;
+        while Instant::now() < end {
+            peak = peak.max(self.rss_bytes());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        peak
     }
 
     /// Its log, where it writes one for us.
@@ -133,26 +137,6 @@ impl Running {
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         core::iter::once(pid).chain(children).collect()
-    }
-}
-
-/// What `/proc/PID/io` counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Io {
-    /// System calls like `read`.
-    pub reads: u64,
-    /// System calls like `write`.
-    pub writes: u64,
-}
-
-impl Io {
-    fn of(pid: u32) -> Self {
-        let text = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-        let field = |name: &str| {
-            let value = text.lines().find_map(|line| line.strip_prefix(name));
-            value.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
-        };
-        Self { reads: field("syscr:"), writes: field("syscw:") }
     }
 }
 

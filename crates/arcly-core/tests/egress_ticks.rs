@@ -222,15 +222,15 @@ async fn sound_rides_with_the_picture_and_not_for_long() {
     let _reader = stream.attach(&egress, Tick::FRAME, notes.writer("reader")).await;
     settle().await;
     assert_eq!(notes.times(), [(0, "K ".into())]);
-    for (at, video) in [(10, false), (20, false), (33, true), (50, false), (80, false), (89, false)] {
+    for (at, video) in [(10, false), (32, false), (33, true), (50, false), (51, false), (66, true)] {
         notes.until(at).await;
         if video { stream.video("v ") } else { stream.audio("a ") }
     }
     sleep(100 * MS).await;
     assert_eq!(
         notes.times(),
-        [(33, "a a v ".into()), (90, "a a a ".into())],
-        "40 ms without a picture are enough"
+        [(12, "a ".into()), (33, "a v ".into()), (52, "a a ".into()), (66, "v ".into())],
+        "2 ms without a picture are enough"
     );
 }
 

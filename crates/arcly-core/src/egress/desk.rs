@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::outlet::Run;
@@ -83,6 +83,8 @@ pub(super) struct Gauges {
     /// Bytes a second.
     pub(super) rate: AtomicU64,
     pub(super) level: AtomicU8,
+    /// Ticks stay as they are, whatever the load.
+    pub(super) is_steady: AtomicBool,
     wakes: AtomicU64,
     batches: AtomicU64,
     packets: AtomicU64,

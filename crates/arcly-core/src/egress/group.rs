@@ -21,8 +21,11 @@ use crate::track::TrackMask;
 /// Bytes of one batch. Small enough that a reader takes it in one write, and that one stream does not hold the
 /// worker for long.
 pub(super) const BATCH: usize = 256 << 10;
-/// How long sound waits for the next picture to go out with, frame by frame.
-const RIDE: Duration = Duration::from_millis(40);
+/// How long sound waits for a picture to go out with, frame by frame: long enough for what an encoder sends in one go, and
+/// much less than the time between two pictures, as whoever asks for each frame at once means the sound too.
+const RIDE: Duration = Duration::from_millis(2);
+/// Up to so many readers get a batch in pieces: joining it costs a copy, and saves each of them a little.
+const UNMERGED_READERS: usize = 1;
 
 /// Tells the worker that a group has something new, or an outlet's socket room; at most once until it looks.
 struct Signal {
@@ -65,7 +68,8 @@ struct Seat<P: Packetizer<Item = Packet>, W> {
 
 /// A batch on its way to the readers.
 struct Delivery {
-    bytes: Bytes,
+    /// In one piece, when many get it.
+    bytes: Option<Bytes>,
     /// The seat that gets it next.
     at: usize,
     /// There is more behind it already.
@@ -232,7 +236,7 @@ where
         let Some(Delivery { bytes, mut at, more }) = self.delivery.take() else { return false };
         let batch = core::mem::take(&mut self.batch);
         while at < self.seats.len() && !desk.is_spent() {
-            self.with(at, desk, |outlet, cx, desk| outlet.follow(&batch, &bytes, cx, desk));
+            self.with(at, desk, |outlet, cx, desk| outlet.follow(&batch, bytes.as_ref(), cx, desk));
             at += 1;
         }
         self.batch = batch;
@@ -288,7 +292,9 @@ where
             desk.counts.packets += self.batch.items().len() as u64;
             self.riding_until = None;
             let more = self.leader.cursor().lag_items() > 0;
-            self.delivery = Some(Delivery { bytes: merged(&self.batch), at: 0, more });
+            let is_shared = self.seats.len() - self.free.len() > UNMERGED_READERS;
+            let bytes = is_shared.then(|| merged(&self.batch));
+            self.delivery = Some(Delivery { bytes, at: 0, more });
         }
         let more = self.deliver(desk);
         match desk.beat.interval(self.tick) {

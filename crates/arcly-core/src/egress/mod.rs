@@ -135,6 +135,14 @@ impl Egress {
         self
     }
 
+    /// Leaves ticks as they are, whatever the load: a worker that does not keep up falls behind, and its readers are moved
+    /// on or given up by their lag policies, instead of being written to less often.
+    #[must_use]
+    pub fn with_steady_ticks(self) -> Self {
+        self.workers.iter().for_each(|worker| worker.gauges.is_steady.store(true, Ordering::Relaxed));
+        self
+    }
+
     /// The tick of readers that do not ask for one.
     #[must_use]
     pub const fn tick(&self) -> Tick {

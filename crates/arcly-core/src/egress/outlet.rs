@@ -150,11 +150,12 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         !self.rest.is_empty() || self.stalled_since.is_some() || self.is_paced || self.ending.is_some()
     }
 
-    /// Takes a batch as it is, if this reader is at its start and gets all of it. `bytes` are the batch's.
+    /// Takes a batch as it is, if this reader is at its start and gets all of it. `bytes` are the batch's, where they
+    /// have been put together.
     pub(super) fn follow(
         &mut self,
         batch: &Batch<Packet>,
-        bytes: &Bytes,
+        bytes: Option<&Bytes>,
         cx: &mut Context<'_>,
         desk: &mut Desk,
     ) -> Outcome {
@@ -164,8 +165,19 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         if !self.reader.walk().cursor().fits(batch) {
             return Outcome::OwnWay;
         }
-        match Pin::new(&mut self.writer).poll_write(cx, bytes) {
-            Poll::Ready(Ok(n)) if n == bytes.len() => {
+        let (whole, written) = match bytes {
+            Some(bytes) => (bytes.len(), Pin::new(&mut self.writer).poll_write(cx, bytes)),
+            None => {
+                desk.run.clear();
+                batch.items().iter().for_each(|packet| desk.run.push(packet.bytes.clone()));
+                let written = desk.run.poll_write(&mut self.writer, cx);
+                let whole = desk.run.bytes;
+                desk.run.clear();
+                (whole, written)
+            }
+        };
+        match written {
+            Poll::Ready(Ok(n)) if n == whole => {
                 self.reader.walk_mut().cursor_mut().take(batch);
                 self.batched.0 += batch.items().len() as u64;
                 self.batched.1 += n as u64;

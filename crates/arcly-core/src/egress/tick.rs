@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 ///
 /// | tick | a reader gets | for |
 /// |---|---|---|
-/// | [`FRAME`](Self::FRAME) | each video frame at once; sound and data ride with the picture next to them | lowest delay |
+/// | [`FRAME`](Self::FRAME) | each frame at once; sound and data wait 2 ms for a picture to go out with | lowest delay |
 /// | [`SHORT`](Self::SHORT) | everything, every 10 ms | |
 /// | [`STANDARD`](Self::STANDARD) | everything, every 33 ms | the default of the servers |
 /// | [`LONG`](Self::LONG) | everything, every 100 ms | most readers on a machine |
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub struct Tick(Duration);
 
 impl Tick {
-    /// With each video frame. A stream without video goes out frame by frame.
+    /// With each frame.
     pub const FRAME: Self = Self(Duration::ZERO);
     /// 10 ms.
     pub const SHORT: Self = Self(Duration::from_millis(10));

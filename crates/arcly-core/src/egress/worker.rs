@@ -219,6 +219,7 @@ impl Worker {
         self.timers.extend(alarms.map(|(at, (group, outlet))| Reverse((at, group, Some(outlet)))));
         self.forget_ended();
         let level = self.load.note(from, clock::now(), late, self.desk.beat.level);
+        let level = if self.gauges.is_steady.load(Ordering::Relaxed) { 0 } else { level };
         self.desk.beat.level = level;
         self.gauges.show(&self.desk.counts, level);
     }
