@@ -335,6 +335,10 @@ async fn a_storm_of_joins_does_not_delay_who_is_there() {
     assert!(writes <= 2 && largest >= 256 << 10, "a burst takes {writes} writes, the largest {largest}");
     let at = order.iter().position(|note| note.who == "quiet").unwrap();
     assert!(at <= 8, "{at} writes to joiners came first");
+    // A first write is 256 KiB of the burst, a second what is left. Who has had nothing comes first.
+    let firsts = order.iter().filter(|note| note.who == "joiner").take(300);
+    let firsts = firsts.filter(|note| note.bytes.len() == largest).count();
+    assert!(firsts >= 240, "{firsts} of 300 have had the keyframe when as many writes are through");
 }
 
 /// Bytes that count how many of their kind are alive.

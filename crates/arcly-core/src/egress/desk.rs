@@ -11,6 +11,10 @@ pub(super) const TURN_WRITES: usize = 128;
 /// Bytes of one turn.
 pub(super) const TURN_BYTES: usize = 2 << 20;
 
+/// After so many bytes the first turn of a reader is over: it has its headers and the keyframe, or a good part of that, and
+/// those who have nothing yet come before the rest of its GOP.
+const FIRST_TURN_BYTES: usize = 64 << 10;
+
 /// A reader that goes its own way has something to do: group and seat.
 pub(super) type Errand = (usize, usize);
 
@@ -21,6 +25,8 @@ pub(super) struct Desk {
     /// Tickets of readers that have ended.
     pub(super) ended: Vec<u64>,
     pub(super) errands: VecDeque<Errand>,
+    /// Readers that have had nothing yet.
+    pub(super) joins: VecDeque<Errand>,
     /// Readers that go on by themselves at an instant.
     pub(super) alarms: Vec<(Instant, Errand)>,
     pub(super) run: Run,
@@ -37,6 +43,7 @@ impl Desk {
             beat: Beat::new(now),
             ended: Vec::new(),
             errands: VecDeque::new(),
+            joins: VecDeque::new(),
             alarms: Vec::new(),
             run: Run::default(),
             counts: Counts::default(),
@@ -49,6 +56,12 @@ impl Desk {
         self.now = now;
         self.writes = 0;
         self.bytes = 0;
+    }
+
+    /// The turn of a reader that has had nothing yet.
+    pub(super) const fn begin_first_turn(&mut self, now: Instant) {
+        self.begin_turn(now);
+        self.bytes = TURN_BYTES - FIRST_TURN_BYTES;
     }
 
     pub(super) const fn wrote(&mut self, bytes: usize) {

@@ -150,7 +150,7 @@ where
             Some(place) => *place = seat,
             None => self.seats.push(seat),
         }
-        desk.errands.push_back((self.id, at));
+        desk.joins.push_back((self.id, at));
         at
     }
 

@@ -22,6 +22,8 @@ const MESSAGES: usize = 1_024;
 const ROUND_TURNS: usize = 128;
 const ROUND_WRITES: u64 = 256;
 const ROUND_BYTES: u64 = 4 << 20;
+/// Readers that have had nothing yet, before one that has had something goes on.
+const JOINS: usize = 4;
 /// Rounds in a row after which other tasks run, however short the rounds are.
 const ROUNDS: u32 = 32;
 
@@ -187,7 +189,7 @@ impl Worker {
     }
 
     fn is_busy(&self) -> bool {
-        !self.queue.is_empty() || !self.desk.errands.is_empty()
+        !self.queue.is_empty() || !self.desk.errands.is_empty() || !self.desk.joins.is_empty()
     }
 
     /// The next instant at which there is something to do. Nobody is woken for what a group does not wait for any more.
@@ -275,6 +277,7 @@ impl Worker {
                 self.desk.begin_turn(clock::now());
             }
             self.turn();
+            (0..JOINS).for_each(|_| self.join());
             self.errand();
         }
     }
@@ -287,6 +290,13 @@ impl Worker {
         }
         let next = self.on_group(id, |group, desk| group.turn(desk));
         self.plan(id, next);
+    }
+
+    /// The first turn of a reader, which is short.
+    fn join(&mut self) {
+        let Some((id, outlet)) = self.desk.joins.pop_front() else { return };
+        self.desk.begin_first_turn(self.desk.now);
+        self.on_group(id, |group, desk| group.errand(outlet, desk));
     }
 
     /// The turn of the reader that goes its own way and has waited longest.
