@@ -19,6 +19,7 @@ pub mod fmp4;
 pub mod hls;
 pub mod replay;
 pub mod rtmp;
+pub mod rtp;
 pub mod ts;
 pub mod video;
 

@@ -8,6 +8,7 @@
 //! | (always) | [`Engine`], streams, readers, contracts; [`codec`] | `arcly-core`, `arcly-codec` |
 //! | `rtmp` | [`protocol::rtmp`]: server, client, relay | `arcly-rtmp` |
 //! | `tls` | RTMPS | `arcly-rtmp` |
+//! | `rtp` | [`rtp`]: RTP and RTCP, payload formats, SDP | `arcly-rtp` |
 //! | `mux`, `flv` | [`mux`]: FLV, MPEG-TS and fragmented MP4, streams and files | `arcly-mux` |
 //! | `http` | [`mux::http`]: handlers to mount in any HTTP server | `arcly-mux` |
 //! | `udp` | [`mux::ts::udp`]: MPEG-TS over UDP | `arcly-mux` |
@@ -52,6 +53,8 @@ pub use arcly_codec as codec;
 pub use arcly_core::*;
 #[cfg(feature = "mux")]
 pub use arcly_mux as mux;
+#[cfg(feature = "rtp")]
+pub use arcly_rtp as rtp;
 
 /// The protocols, one module each.
 pub mod protocol {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::File;
 use crate::run::Result;
 
-/// Rows by letter: RTMP, HTTP, media parsers, faults. Rows of protocols that are not here yet join with them.
+/// Rows by letter: RTMP, RTSP with RTP and RTCP, HTTP, media parsers, faults. Rows of protocols that are not here yet join with them.
 const CATALOGUE: &[(char, &str, &[&str])] = &[
     (
         'r',
@@ -17,6 +17,15 @@ const CATALOGUE: &[(char, &str, &[&str])] = &[
             "01", "02", "03", "04", "05", "05b", "06", "08", "09", "10", "12", "13", "14", "15", "16", "17",
             "18", "21", "22", "24", "25", "26", "27", "28", "29", "30", "31", "32", "34", "35", "36", "37",
             "39", "40", "41", "42", "43", "44", "45", "46", "47",
+        ],
+    ),
+    (
+        't',
+        "RTSP, RTP, RTCP",
+        &[
+            "01", "02", "03", "04", "05", "06", "07", "09", "10", "11", "12", "13", "14", "15", "16", "17",
+            "18", "20", "21", "22", "23", "24", "25", "26", "28", "29", "30", "31", "32", "33", "34", "36",
+            "37", "38", "39", "40", "42", "43", "44",
         ],
     ),
     (

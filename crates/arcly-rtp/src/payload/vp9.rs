@@ -1,0 +1,158 @@
+//! VP9 (RFC 9628). The spatial layers of a picture become a superframe (VP9 Bitstream, annex B).
+
+use arcly_core::wire::{DecodeResult, Reader};
+use bytes::BufMut;
+use smallvec::SmallVec;
+
+use super::assembly::Assembly;
+use super::{PacketSink, Payload, Unit};
+
+/// `I`: a picture identifier.
+const PICTURE_ID: u8 = 0x80;
+/// `P`: the picture refers to others.
+const PREDICTED: u8 = 0x40;
+/// `L`: layer indices.
+const LAYERS: u8 = 0x20;
+/// `F`: references are spelled out.
+const FLEXIBLE: u8 = 0x10;
+/// `B`: the start of a frame.
+const START: u8 = 0x08;
+/// `E`: the end of one.
+const END: u8 = 0x04;
+/// `V`: a scalability structure.
+const STRUCTURE: u8 = 0x02;
+/// Bytes of the descriptor that is written.
+const DESCRIPTOR: usize = 3;
+/// Frames of a superframe.
+const MAX_LAYERS: usize = 8;
+
+#[derive(Debug, Default)]
+pub(super) struct Depacketizer {
+    assembly: Assembly,
+    /// Where the frames of the picture end.
+    ends: SmallVec<[usize; MAX_LAYERS]>,
+}
+
+struct Descriptor<'a> {
+    flags: u8,
+    spatial: u8,
+    body: &'a [u8],
+}
+
+impl Depacketizer {
+    pub(super) fn held(&self) -> usize {
+        self.assembly.held()
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.assembly.lost();
+    }
+
+    pub(super) fn push(&mut self, payload: &Payload, out: &mut Vec<Unit>) -> DecodeResult<()> {
+        let descriptor = descriptor(&payload.data).map_err(|error| error.in_closed_unit(0));
+        if self.assembly.ends_before(payload.ticks) {
+            self.finish(out);
+        }
+        let body =
+            descriptor.as_ref().map(|found| (found.flags & START != 0 && found.spatial == 0, found.body));
+        let ends = descriptor.as_ref().is_ok_and(|found| found.flags & END != 0);
+        // The end of the picture is dealt with here, behind its last frame.
+        let open = Payload { marker: false, ..payload.clone() };
+        let taken = self.assembly.push(&open, body.map_err(|error| *error), out);
+        if ends && self.ends.len() < MAX_LAYERS {
+            self.ends.push(self.assembly.held());
+        }
+        if payload.marker {
+            self.finish(out);
+        }
+        taken
+    }
+
+    fn finish(&mut self, out: &mut Vec<Unit>) {
+        let ends = core::mem::take(&mut self.ends);
+        if ends.len() > 1 && self.assembly.is_whole() {
+            put_superframe_index(&ends, &mut self.assembly);
+        }
+        self.assembly.complete(out);
+    }
+}
+
+/// Appends sizes of four bytes each, between two markers.
+fn put_superframe_index(ends: &[usize], assembly: &mut Assembly) {
+    const SIZE_BYTES: u8 = 4;
+    let frames = u8::try_from(ends.len()).unwrap_or_default();
+    let marker = 0xC0 | (SIZE_BYTES - 1) << 3 | frames.saturating_sub(1);
+    let out = assembly.data();
+    out.put_u8(marker);
+    let mut start = 0_usize;
+    for end in ends {
+        out.put_u32_le(u32::try_from(end.saturating_sub(start)).unwrap_or_default());
+        start = *end;
+    }
+    out.put_u8(marker);
+}
+
+fn descriptor(data: &[u8]) -> DecodeResult<Descriptor<'_>> {
+    let mut r = Reader::new(data);
+    let flags = r.u8("vp9 descriptor")?;
+    if flags & PICTURE_ID != 0 && r.u8("vp9 picture id")? & 0x80 != 0 {
+        r.u8("vp9 picture id")?;
+    }
+    let mut spatial = 0;
+    if flags & LAYERS != 0 {
+        spatial = r.u8("vp9 layers")? >> 1 & 7;
+        if flags & FLEXIBLE == 0 {
+            r.u8("vp9 tl0picidx")?;
+        }
+    }
+    if flags & (FLEXIBLE | PREDICTED) == FLEXIBLE | PREDICTED {
+        // Each says whether another follows; there are three at most.
+        for _ in 0..3 {
+            if r.u8("vp9 p_diff")? & 1 == 0 {
+                break;
+            }
+        }
+    }
+    if flags & STRUCTURE != 0 {
+        structure(&mut r)?;
+    }
+    if r.is_empty() {
+        return Err(r.malformed("vp9 payload"));
+    }
+    Ok(Descriptor { flags, spatial, body: r.rest() })
+}
+
+fn structure(r: &mut Reader<'_>) -> DecodeResult<()> {
+    let first = r.u8("vp9 structure")?;
+    if first & 0x10 != 0 {
+        let layers = usize::from(first >> 5).saturating_add(1);
+        r.skip(layers.saturating_mul(4), "vp9 layer sizes")?;
+    }
+    if first & 0x08 != 0 {
+        for _ in 0..r.u8("vp9 pictures")? {
+            let references = usize::from(r.u8("vp9 picture")? >> 2 & 3);
+            r.skip(references, "vp9 references")?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Packetizer {
+    picture: u16,
+}
+
+impl Packetizer {
+    pub(super) fn packetize(&mut self, data: &[u8], key: bool, room: usize, sink: &mut dyn PacketSink) {
+        self.picture = self.picture.wrapping_add(1) & 0x7FFF;
+        let [high, low] = self.picture.to_be_bytes();
+        let mut pieces = data.chunks(room.saturating_sub(DESCRIPTOR).max(1)).peekable();
+        let mut flags = PICTURE_ID | START | if key { 0 } else { PREDICTED };
+        while let Some(piece) = pieces.next() {
+            let last = pieces.peek().is_none();
+            let end = if last { END } else { 0 };
+            sink.packet(last, 0, &[&[flags | end, 0x80 | high, low], piece]);
+            flags &= !START;
+        }
+    }
+}

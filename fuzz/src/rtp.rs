@@ -1,0 +1,111 @@
+//! Targets over RTP, RTCP, payload formats and SDP.
+
+use std::time::{Duration, Instant};
+
+use arcly_core::Timescale;
+use arcly_rtp::payload::{AuSizes, Depacketizer, Encoding, MAX_UNIT_BYTES, Payload};
+use arcly_rtp::sdp::{Format, SessionDescription};
+use arcly_rtp::session::{Delivery, MAX_WAIT, Receiver};
+use arcly_rtp::wire::RtpPacket;
+use arcly_rtp::wire::rtcp::{RtcpPacket, compound};
+use bytes::{Bytes, BytesMut};
+
+crate::targets!(rtp_packet, rtcp_compound, rtp_receiver, rtp_payload, sdp_session);
+
+/// A packet that decodes encodes to the same, but for what padding holds.
+pub fn rtp_packet(data: &[u8]) {
+    let Ok(packet) = RtpPacket::decode(&Bytes::copy_from_slice(data)) else { return };
+    let mut out = BytesMut::new();
+    packet.encode(&mut out);
+    assert_eq!(out.len(), data.len());
+    assert_eq!(RtpPacket::decode(&out.freeze()).as_ref(), Ok(&packet));
+    let elements = packet.extension.iter().flat_map(|extension| extension.elements());
+    assert!(elements.map(|(_, value)| value.len()).sum::<usize>() <= data.len());
+}
+
+/// What decodes of a compound packet encodes to the same.
+pub fn rtcp_compound(data: &[u8]) {
+    let packets: Vec<RtcpPacket> = compound(&Bytes::copy_from_slice(data)).map_while(Result::ok).collect();
+    let mut out = BytesMut::new();
+    packets.iter().for_each(|packet| packet.encode(&mut out));
+    let again: Vec<RtcpPacket> = compound(&out.freeze()).map_while(Result::ok).collect();
+    assert_eq!(again, packets);
+}
+
+/// A sequence of packets, each with how many milliseconds it comes after the one before.
+pub fn rtp_receiver(data: &[u8]) {
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(Timescale::MPEG, &[96, 97], MAX_WAIT);
+    let mut numbers: Option<u16> = None;
+    for part in crate::parts(data) {
+        let Some((later, datagram)) = part.split_first() else { continue };
+        now += Duration::from_millis(u64::from(*later));
+        if let Ok(packet) = RtpPacket::decode(&Bytes::copy_from_slice(datagram)) {
+            receiver.handle_packet(now, packet);
+        }
+        receiver.handle_timeout(now);
+        while let Some(delivery) = receiver.poll() {
+            match delivery {
+                Delivery::Packet(packet) => {
+                    let sequence = packet.header.sequence;
+                    assert!(numbers.is_none_or(|expected| expected == sequence), "in order, gaps are said");
+                    numbers = Some(sequence.wrapping_add(1));
+                }
+                Delivery::Lost(lost) => {
+                    let lost = u16::try_from(lost).expect("no more than a jump");
+                    numbers = numbers.map(|number| number.wrapping_add(lost));
+                }
+                Delivery::Restart => numbers = None,
+            }
+        }
+        assert!(receiver.deadline().is_none_or(|deadline| deadline > now));
+        _ = (receiver.report(now), receiver.nack(1), receiver.drift());
+    }
+}
+
+/// The first byte chooses the format; the rest is payloads, each behind a byte of flags.
+pub fn rtp_payload(data: &[u8]) {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let encoding = match choice % 13 {
+        0 => Encoding::H264,
+        1 => Encoding::H265,
+        2 => Encoding::Av1,
+        3 => Encoding::Vp8,
+        4 => Encoding::Vp9,
+        5 => Encoding::Opus,
+        6 => Encoding::Mpeg4Generic(AuSizes::HBR),
+        7 => Encoding::Latm(None),
+        8 => Encoding::Latm(Some(Bytes::new())),
+        9 => Encoding::MpegAudio,
+        10 => Encoding::Ac3,
+        11 => Encoding::Klv,
+        _ => Encoding::Mp2t,
+    };
+    let mut depacketizer = Depacketizer::new(&encoding, 90_000, 1_024);
+    let (mut ticks, mut units) = (0, Vec::new());
+    for part in crate::parts(rest) {
+        let Some((flags, payload)) = part.split_first() else { continue };
+        if flags & 2 != 0 {
+            depacketizer.lost();
+        }
+        ticks += i64::from(flags >> 2 & 3) * 3_000;
+        let payload = Payload { ticks, marker: flags & 1 != 0, data: Bytes::copy_from_slice(payload) };
+        _ = depacketizer.push(&payload, &mut units);
+        assert!(depacketizer.held() <= 2 * MAX_UNIT_BYTES);
+    }
+    depacketizer.flush(&mut units);
+    assert!(units.iter().all(|unit| !unit.data.is_empty()));
+}
+
+/// A description that is read is written, and read again as the same.
+pub fn sdp_session(data: &[u8]) {
+    let Ok(session) = String::from_utf8_lossy(data).parse::<SessionDescription>() else { return };
+    for media in &session.media {
+        for format in Format::offered(media).unwrap_or_default() {
+            assert!(format.payload_type < 128);
+            _ = (format.codec(), format.samples_per_frame(), session.address(media));
+        }
+    }
+    let again: SessionDescription = session.to_string().parse().expect("what was written");
+    assert_eq!(again.to_string(), session.to_string());
+}
