@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arcly_core::{MediaEvent, MediaFrame, TimeDelta, TrackId};
 use arcly_mux::{flv, ts};
-use arcly_testkit::ffprobe::{self, Times};
+use arcly_testkit::ffprobe::{self, Packet, Times};
 use arcly_testkit::program::Program;
 use arcly_testkit::{clips, framehash, http, need, process};
 use interop::{LIMIT, Scene, assert_decodes, publish};
@@ -67,6 +67,22 @@ fn assert_near(sent: &[MediaFrame], got: &[MediaFrame], sound: TimeDelta) {
     }
 }
 
+/// Asserts that packets are those that were sent, bit for bit. Sounds that share a PES packet get their times from the first; the
+/// clip has each rounded to a millisecond.
+#[track_caller]
+fn assert_arrived(sent: &[Packet], got: &[Packet]) {
+    ffprobe::assert_same(sent, got, Times::Ignored);
+    let first = |packets: &[Packet]| ffprobe::tracks(packets)[0][0].dts_us.unwrap_or_default();
+    let shift = first(got) - first(sent);
+    for (sent, got) in ffprobe::tracks(sent).concat().iter().zip(ffprobe::tracks(got).concat()) {
+        let tolerance = if sent.kind == "audio" { 1_000 } else { 0 };
+        for (sent_at, got_at) in [(sent.dts_us, got.dts_us), (sent.pts_us, got.pts_us)] {
+            let off = got_at.unwrap_or_default() - sent_at.unwrap_or_default() - shift;
+            assert!(off.abs() <= tolerance, "{off} us: {sent:?} {got:?}");
+        }
+    }
+}
+
 /// FFmpeg sends a file as MPEG-TS, in real time.
 fn sends(name: &str, ffmpeg: &Path, file: &Path, options: &[&str], url: &str) -> Program {
     let mut command = Command::new(ffmpeg);
@@ -93,21 +109,11 @@ fn http_post_in_and_get_out() {
         scene.until_readers("live/x", 2);
         let url = format!("http://{addr}/live/x.ts");
         sends("publisher", ffmpeg, &file, &["-method", "POST"], &url).end_ok(LIMIT);
-        // FFmpeg breaks its body off, and the picture that the demuxer holds back is lost with it.
-        let listing = player.listing().packets;
-        let sent = framehash::of_file(&ff5, &file).packets;
-        assert!(sent.len() - listing.len() <= 1, "MPEG-TS in, RTMP out: {} of {}", listing.len(), sent.len());
+        assert_arrived(&framehash::of_file(&ff5, &file).packets, &player.listing().packets);
         let answer = download.join().expect("the download does not panic").expect("an answer");
         assert_eq!(answer.status, 200, "{}", answer.head);
         assert!(answer.head.to_ascii_lowercase().contains("content-type: video/mp2t"), "{}", answer.head);
-        let (sent, got) = (read_flv(&file), read_ts(&answer.body));
-        let kept = sent.len().min(got.len());
-        assert!(sent.len() - kept <= 1, "{kept} of {}", sent.len());
-        let pictures = |frames: &[MediaFrame]| -> Vec<_> {
-            let pictures = frames.iter().filter(|frame| frame.track == TrackId::VIDEO);
-            pictures.map(|frame| frame.payload.clone()).collect()
-        };
-        assert!(pictures(&sent).starts_with(&pictures(&got)), "the pictures are those that were sent");
+        assert_near(&read_flv(&file), &read_ts(&answer.body), MILLISECOND);
         let downloaded = scene.file("downloaded.ts");
         std::fs::write(&downloaded, answer.body).expect("the target folder is writable");
         assert_decodes(&ff5, &downloaded);
@@ -141,10 +147,13 @@ fn rtmp_in_http_ts_out_to_ffmpeg() {
     publish("publisher", &ff5, &file, &scene.rtmp("live/x")).end_ok(LIMIT);
     for player in &mut players {
         player.end_ok(LIMIT);
-        // FFmpeg 9 reports the end of a body that it did not expect to end.
+        // FFmpeg 9 takes the end of every body for an error whose length was not announced, whoever sends it, also behind
+        // the last chunk: `ffmpeg5` and `http_post_in_and_get_out` see that it is there.
         let log = player.log();
-        let said: Vec<_> = log.lines().filter(|line| !line.contains("Error during demuxing")).collect();
-        assert!(said.is_empty(), "{} complains: {log}", player.name());
+        let said = log.lines().filter(|line| {
+            player.name() != "ffmpeg9" || !line.ends_with("Error during demuxing: Input/output error")
+        });
+        assert_eq!(said.collect::<Vec<_>>(), Vec::<&str>::new(), "{} complains", player.name());
         let received = std::fs::read(scene.file(&format!("{}.ts", player.name()))).expect("what it wrote");
         assert_near(&read_flv(&file), &read_ts(&received), MILLISECOND);
     }
@@ -181,14 +190,7 @@ fn udp_in_and_out() {
     assert_decodes(&ff5, &recorded);
     // The stream ends when its input has been silent for ten seconds.
     let (sent, got) = (framehash::of_file(&ff5, &file).packets, player.listing().packets);
-    ffprobe::assert_same(&sent, &got, Times::Ignored);
-    // Sounds that share a PES packet get their times from the first; the clip has each rounded to a millisecond.
-    let first = |packets: &[ffprobe::Packet]| ffprobe::tracks(packets)[0][0].dts_us.unwrap_or_default();
-    let shift = first(&got) - first(&sent);
-    for (sent, got) in ffprobe::tracks(&sent).concat().iter().zip(ffprobe::tracks(&got).concat()) {
-        let off = got.dts_us.unwrap_or_default() - sent.dts_us.unwrap_or_default() - shift;
-        assert!(off.abs() <= if sent.kind == "audio" { 1_000 } else { 0 }, "{off} us: {sent:?} {got:?}");
-    }
+    assert_arrived(&sent, &got);
 }
 
 /// The command line: a file to MPEG-TS and back, over a server and without; and what is in it.

@@ -22,7 +22,8 @@ mod body;
 pub(crate) mod problem;
 
 use core::marker::PhantomData;
-use core::pin::pin;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub use body::StreamBody;
 pub const PUBLISHER_IDLE: Duration = Duration::from_secs(10);
 /// Bytes that are demuxed at a time, between looks at whether the publisher may go on.
 const PIECE: usize = 64 << 10;
+/// Bytes of a body that are looked for when nobody waits for the answer any more: more than HTTP libraries read ahead.
+const MAX_REST: usize = 1 << 20;
 
 /// Why publishing ended before the body did: the reason, and what to tell the publisher.
 pub type Failure = (CloseReason, String);
@@ -212,72 +215,107 @@ async fn ingest<C: Container, B: Body>(mut publisher: Publisher, body: B) -> Res
     result
 }
 
-/// What takes a body apart, and whom it is published for.
-struct Intake<'a, R: Reader> {
+/// A body, what takes it apart, and whom it is published for.
+struct Intake<'a, R: Reader, B: Body> {
     publisher: &'a mut Publisher,
     reader: R,
+    /// Until it has ended or broken off.
+    body: Option<Pin<&'a mut B>>,
+    frames: u64,
 }
 
-impl<R: Reader> Drop for Intake<'_, R> {
-    /// What has come is good, and some containers hold back the last of it: also when the peer went and nobody polls any more.
-    fn drop(&mut self) {
-        let _ = self.reader.finish();
-        let _ = publish(self.publisher, &mut self.reader);
+impl<R: Reader, B: Body> Intake<'_, R, B> {
+    /// The next data of the body; `None` when it has ended.
+    async fn next(&mut self) -> Result<Option<B::Data>, Failure> {
+        let Self { publisher, body, .. } = self;
+        loop {
+            let Some(source) = body else { return Ok(None) };
+            let next = poll_fn(|cx| source.as_mut().poll_frame(cx));
+            let frame = tokio::select! {
+                frame = tokio::time::timeout(PUBLISHER_IDLE, next) => frame,
+                reason = publisher.revoked() => return Err(failed(&StreamError::Closed(reason))),
+            };
+            match frame {
+                Err(_) => return Err((CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into())),
+                Ok(None) => *body = None,
+                Ok(Some(Err(_))) => {
+                    *body = None;
+                    return Err((CloseReason::PeerClosed, "the body broke off".into()));
+                }
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Demuxes and publishes.
+    fn take(&mut self, mut data: impl Buf) -> Result<(), Failure> {
+        while data.has_remaining() {
+            let piece = data.chunk();
+            let count = piece.len().min(PIECE);
+            let pushed = self.reader.push(piece.get(..count).unwrap_or_default());
+            data.advance(count);
+            // What came before the fault is good.
+            self.publish()?;
+            pushed?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what has come of the body.
+    fn publish(&mut self) -> Result<(), Failure> {
+        while let Some(event) = self.reader.poll_event() {
+            self.frames = self.frames.saturating_add(u64::from(matches!(event, MediaEvent::Frame(_))));
+            self.publisher.handle(event).map_err(|error| failed(&error))?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what the reader holds back until more comes: nothing does.
+    fn finish(&mut self) -> Result<(), Failure> {
+        let finished = self.reader.finish();
+        self.publish()?;
+        finished
+    }
+
+    /// What has come of the body and was not asked for yet.
+    fn take_rest(&mut self) -> Result<(), Failure> {
+        let (mut cx, mut left) = (Context::from_waker(Waker::noop()), MAX_REST);
+        let Some(mut body) = self.body.take() else { return Ok(()) };
+        while let Poll::Ready(Some(Ok(frame))) = body.as_mut().poll_frame(&mut cx) {
+            let Ok(data) = frame.into_data() else { continue };
+            left = match left.checked_sub(data.remaining()) {
+                Some(left) => left,
+                None => break,
+            };
+            self.take(data)?;
+        }
+        Ok(())
     }
 }
 
-async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -> Result<(), Failure> {
-    let (mut body, mut frames) = (pin!(body), 0_u64);
-    let mut intake = Intake { publisher, reader: C::Reader::default() };
-    let Intake { publisher, reader } = &mut intake;
-    loop {
-        let next = poll_fn(|cx| body.as_mut().poll_frame(cx));
-        let frame = tokio::select! {
-            frame = tokio::time::timeout(PUBLISHER_IDLE, next) => frame,
-            reason = publisher.revoked() => return Err(failed(&StreamError::Closed(reason))),
-        };
-        let data = match frame {
-            Err(_) => return Err((CloseReason::Timeout(Phase::Idle), "nothing came for 10 s".into())),
-            Ok(Some(Err(_))) => return Err((CloseReason::PeerClosed, "the body broke off".into())),
-            Ok(Some(Ok(frame))) => frame.into_data().ok(),
-            Ok(None) => {
-                let ended = reader.finish();
-                frames = frames.saturating_add(publish(publisher, reader)?);
-                ended?;
-                if frames == 0 {
-                    let detail = format!("the body holds no media; send {}", C::NAME);
-                    return Err((CloseReason::Malformed, detail));
-                }
-                return Ok(());
-            }
-        };
-        if let Some(data) = data {
-            frames = frames.saturating_add(take(publisher, reader, data)?);
+impl<R: Reader, B: Body> Drop for Intake<'_, R, B> {
+    /// HTTP libraries drop the answer that they wait for when the peer is gone, also one that has sent all of its body and
+    /// does not stay for the answer. What it sent is good, wherever it is.
+    fn drop(&mut self) {
+        if self.take_rest().is_ok() {
+            let _ = self.finish();
         }
     }
 }
 
-/// Demuxes and publishes; how many frames that were.
-fn take<R: Reader>(publisher: &mut Publisher, reader: &mut R, mut data: impl Buf) -> Result<u64, Failure> {
-    let mut frames = 0_u64;
-    while data.has_remaining() {
-        let piece = data.chunk();
-        let count = piece.len().min(PIECE);
-        let pushed = reader.push(piece.get(..count).unwrap_or_default());
-        data.advance(count);
-        // What came before the fault is good.
-        frames = frames.saturating_add(publish(publisher, reader)?);
-        pushed?;
+async fn ingest_all<C: Container, B: Body>(publisher: &mut Publisher, body: B) -> Result<(), Failure> {
+    let body = pin!(body);
+    let mut intake = Intake { publisher, reader: C::Reader::default(), body: Some(body), frames: 0 };
+    while let Some(data) = intake.next().await? {
+        intake.take(data)?;
     }
-    Ok(frames)
-}
-
-/// Publishes what has come of the body; how many frames that were.
-fn publish<R: Reader>(publisher: &mut Publisher, reader: &mut R) -> Result<u64, Failure> {
-    let mut frames = 0_u64;
-    while let Some(event) = reader.poll_event() {
-        frames = frames.saturating_add(u64::from(matches!(event, MediaEvent::Frame(_))));
-        publisher.handle(event).map_err(|error| failed(&error))?;
+    intake.finish()?;
+    match intake.frames {
+        0 => Err((CloseReason::Malformed, format!("the body holds no media; send {}", C::NAME))),
+        _ => Ok(()),
     }
-    Ok(frames)
 }
