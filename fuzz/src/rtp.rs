@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use arcly_core::Timescale;
+use arcly_core::{MediaEvent, Timescale, TrackId};
+use arcly_rtp::media::{Event, LaneSpec, MediaReceiver, MediaReceiverOptions};
 use arcly_rtp::payload::{AuSizes, Depacketizer, Encoding, MAX_UNIT_BYTES, Payload};
 use arcly_rtp::sdp::{Format, SessionDescription};
 use arcly_rtp::session::{Delivery, MAX_WAIT, Receiver};
@@ -10,7 +11,7 @@ use arcly_rtp::wire::RtpPacket;
 use arcly_rtp::wire::rtcp::{RtcpPacket, compound};
 use bytes::{Bytes, BytesMut};
 
-crate::targets!(rtp_packet, rtcp_compound, rtp_receiver, rtp_payload, sdp_session);
+crate::targets!(rtp_packet, rtcp_compound, rtp_receiver, rtp_payload, rtp_media, sdp_session);
 
 /// A packet that decodes encodes to the same, but for what padding holds.
 pub fn rtp_packet(data: &[u8]) {
@@ -95,6 +96,47 @@ pub fn rtp_payload(data: &[u8]) {
     }
     depacketizer.flush(&mut units);
     assert!(units.iter().all(|unit| !unit.data.is_empty()));
+}
+
+/// What `rtp_media` receives: pictures, sounds with their configuration, samples.
+const MEDIA: &str = "m=video 0 RTP/AVP 96 45\na=rtpmap:96 H264/90000\na=rtpmap:45 AV1/90000\n\
+    m=audio 0 RTP/AVP 97\na=rtpmap:97 MPEG4-GENERIC/48000/2\na=fmtp:97 config=1190\nm=audio 0 RTP/AVP 0\n";
+
+/// A sequence of datagrams, each behind two bytes: which lane and whether it is a report, and how many milliseconds it comes after
+/// the one before. Tracks come first, and decode times never run backwards.
+pub fn rtp_media(data: &[u8]) {
+    let session: SessionDescription = MEDIA.parse().expect("our own");
+    let lanes = session.media.iter().zip(0..).map(|(media, track)| LaneSpec {
+        track: TrackId::new(track).expect("small"),
+        formats: Format::offered(media).expect("known"),
+    });
+    let mut receiver = MediaReceiver::new(lanes.collect(), MediaReceiverOptions::default());
+    let (mut now, mut last, mut tracks) = (Instant::now(), [None; 3], 0);
+    for part in crate::parts(data) {
+        let Some(([what, later], datagram)) = part.split_first_chunk() else { continue };
+        now += Duration::from_millis(u64::from(*later) * 4);
+        let datagram = Bytes::copy_from_slice(datagram);
+        let lane = usize::from(what & 3);
+        if what & 4 != 0 {
+            receiver.handle_rtcp(now, lane, &datagram);
+        } else if receiver.handle_rtp(now, lane, &datagram).is_err() {
+            return;
+        }
+        receiver.handle_timeout(now);
+        while let Some(event) = receiver.poll_event() {
+            match event {
+                Event::Media(MediaEvent::Tracks(set)) => tracks = set.len(),
+                Event::Media(MediaEvent::Frame(frame)) => {
+                    assert!(tracks > 0 && !frame.payload.is_empty() && frame.pts >= frame.dts);
+                    let last = &mut last[frame.track.index()];
+                    assert!(last.is_none_or(|last| last <= frame.dts), "decode times do not decrease");
+                    *last = Some(frame.dts);
+                }
+                _ => {}
+            }
+        }
+        assert!(receiver.deadline().is_none_or(|deadline| deadline > now));
+    }
 }
 
 /// A description that is read is written, and read again as the same.

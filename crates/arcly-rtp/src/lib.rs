@@ -6,11 +6,13 @@
 //! | [`session`] | one stream of packets, received: order, sources, reports, the sender's clock |
 //! | [`payload`] | what packets make of frames, and the other way |
 //! | [`sdp`] | session descriptions, and what they say of tracks |
+//! | [`media`] | all of it together: the packets of a session to tracks and frames, frames to packets that all readers share |
 //!
 //! ```text
-//!   datagrams ──► RtpPacket ──► Receiver ──► Depacketizer ──► units
-//!                 RtcpPacket ──┘  (order, sources, clock)
-//!   frames ──► Packetizer ──► payloads
+//!   datagrams ──► RtpPacket ──► Receiver ──► Depacketizer ──► units ──► MediaReceiver ──► MediaEvent
+//!                 RtcpPacket ──┘  (order, sources, clock)              (decode times, lip-sync)
+//!   frames ──► payload::Packetizer ──► payloads
+//!          ──► media::Packetizer ──► derived log ──► one reader's bytes
 //! ```
 //!
 //! Nothing here knows a socket, a runtime or a clock: time is an argument, and whoever owns the sockets drives it.
@@ -45,6 +47,7 @@
 #![deny(missing_docs)]
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
+pub mod media;
 pub mod payload;
 pub mod sdp;
 pub mod session;

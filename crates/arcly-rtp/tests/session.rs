@@ -137,6 +137,25 @@ fn f23_offsets_are_removed_and_wraps_go_on() {
     );
 }
 
+/// A thousand wraps of the sequence number, and 27 of the timestamp: of 500 packets one comes.
+#[test]
+fn f23_a_thousand_wraps() {
+    let mut now = Instant::now();
+    let mut receiver = Receiver::new(Timescale::MPEG, &[96], Duration::ZERO);
+    let mut sender = Sender::new(7, 0, 1);
+    for n in 0..131_072_i64 {
+        receiver.handle_packet(now, sender.next());
+        let expect: &[i64] = if n == 0 { &[0] } else { &[-1, n * 900_000] };
+        assert_eq!(taken(&mut receiver), expect);
+        sender.header.sequence = sender.header.sequence.wrapping_add(499);
+        sender.header.timestamp = sender.header.timestamp.wrapping_add(499 * 1_800);
+        now += Duration::from_secs(10);
+    }
+    assert_eq!(receiver.counters().lost, 131_071 * 499);
+    let report = receiver.report(now).expect("a source");
+    assert_eq!((report.cumulative_lost, report.highest_sequence), (0x7F_FFFF, 131_071 * 500));
+}
+
 #[test]
 fn t32_jumps_are_one_discontinuity_when_they_are_believed() {
     let mut now = Instant::now();
