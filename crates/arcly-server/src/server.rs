@@ -282,6 +282,11 @@ impl Server {
         self.recordings.get_or_try_init(|| recording::open(self)).await
     }
 
+    /// Streams that are being recorded.
+    pub(crate) fn recording_count(&self) -> u64 {
+        self.recordings.get().map_or(0, |recordings| recordings.active().len() as u64)
+    }
+
     /// HLS, unless it is switched off.
     #[must_use]
     pub const fn hls(&self) -> Option<&Hls> {

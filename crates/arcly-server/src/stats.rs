@@ -37,6 +37,17 @@ pub struct Totals {
     pub bytes_out: u64,
 }
 
+/// What became of recordings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Files that are complete.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Times that one failed, by reason; what fails again and again for one reason counts once.
+    pub failures: BTreeMap<[String; 1], u64>,
+}
+
 /// A stream, and what was counted of it so far.
 #[derive(Debug)]
 struct Counted {
@@ -49,6 +60,7 @@ struct Counted {
 pub struct Stats {
     closed: Mutex<BTreeMap<[String; 2], u64>>,
     skipped: Mutex<BTreeMap<[String; 1], u64>>,
+    recorded: Mutex<Recorded>,
     /// Keyed by the stream's address, which stays its own while the stream is held.
     totals: Mutex<(Totals, HashMap<usize, Counted>)>,
 }
@@ -67,6 +79,11 @@ impl Stats {
     /// Frames that slow readers missed, by reason.
     pub fn skipped(&self) -> BTreeMap<[String; 1], u64> {
         self.skipped.lock().clone()
+    }
+
+    /// What became of recordings.
+    pub fn recorded(&self) -> Recorded {
+        self.recorded.lock().clone()
     }
 
     /// Media of all streams, given those that are there. Called at least while each stream is there, it misses
@@ -106,6 +123,14 @@ impl Observer for Stats {
             EngineEvent::SessionClosed { protocol, reason, .. } => self.count_closed(protocol, *reason),
             EngineEvent::FramesSkipped { skip, .. } => {
                 *self.skipped.lock().entry([skip.reason.as_str().to_owned()]).or_default() += skip.items;
+            }
+            EngineEvent::RecordingFinished { bytes, .. } => {
+                let mut recorded = self.recorded.lock();
+                recorded.files += 1;
+                recorded.bytes += bytes;
+            }
+            EngineEvent::RecordingFailed { reason, .. } => {
+                *self.recorded.lock().failures.entry([reason.to_string()]).or_default() += 1;
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! From the queue to storage, at the pace of storage.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -30,21 +31,34 @@ impl Fault {
 
 /// Writes one stream's files.
 pub(super) struct Disk {
-    pub(super) key: StreamKey,
-    pub(super) options: RecordOptions,
-    pub(super) index: Arc<Index>,
-    pub(super) observer: Arc<dyn Observer>,
-    pub(super) fault: Fault,
+    key: StreamKey,
+    options: RecordOptions,
+    index: Arc<Index>,
+    observer: Arc<dyn Observer>,
+    fault: Fault,
+    /// What the last attempt failed for, and was told; nothing once something was written.
+    failing: Option<(CloseReason, Option<ErrorKind>)>,
 }
 
+/// A file that has begun; nothing is created for it before there is something to write.
 struct File {
-    writer: Box<dyn StorageWriter>,
     recording: Recording,
+    writer: Option<Box<dyn StorageWriter>>,
 }
 
 impl Disk {
+    pub(super) fn new(
+        key: StreamKey,
+        options: RecordOptions,
+        index: Arc<Index>,
+        observer: Arc<dyn Observer>,
+        fault: Fault,
+    ) -> Self {
+        Self { key, options, index, observer, fault, failing: None }
+    }
+
     /// Works until the feed has gone and everything is written.
-    pub(super) async fn run(self, mut steps: UnboundedReceiver<Queued>) {
+    pub(super) async fn run(mut self, mut steps: UnboundedReceiver<Queued>) {
         let mut file = None;
         while let Some((step, room)) = steps.recv().await {
             file = self.step(file, step).await;
@@ -55,20 +69,17 @@ impl Disk {
         }
     }
 
-    async fn step(&self, file: Option<File>, step: Step) -> Option<File> {
+    async fn step(&mut self, file: Option<File>, step: Step) -> Option<File> {
         match (step, file) {
             (Step::Begin(beginning), before) => {
                 if let Some(before) = before {
                     self.complete(before).await;
                 }
-                self.begin(beginning).await
+                self.begin(beginning)
             }
             (Step::Append { bytes, duration }, Some(mut file)) => {
-                match file.writer.append(in_one_piece(bytes)).await {
-                    Ok(()) => {
-                        file.recording.duration = duration;
-                        Some(file)
-                    }
+                match self.append(&mut file, bytes, duration).await {
+                    Ok(()) => Some(file),
                     Err(error) => {
                         self.failed(Some(&file.recording.name), &error);
                         self.complete(file).await;
@@ -78,9 +89,9 @@ impl Disk {
             }
             (Step::End { duration, patch }, Some(mut file)) => {
                 file.recording.duration = duration;
-                if let Some(Patch { offset, bytes }) = patch {
+                if let (Some(Patch { offset, bytes }), Some(writer)) = (patch, &mut file.writer) {
                     // Where nothing can be replaced, the file stays a fragmented one.
-                    let _ = file.writer.overwrite(offset, bytes).await;
+                    let _ = writer.overwrite(offset, bytes).await;
                 }
                 self.complete(file).await;
                 None
@@ -99,28 +110,37 @@ impl Disk {
         }
     }
 
-    async fn begin(&self, Beginning { start, continues }: Beginning) -> Option<File> {
-        let name = match self.options.name.name(&self.key, start, self.options.format) {
-            Ok(name) => name,
+    fn begin(&mut self, Beginning { start, continues }: Beginning) -> Option<File> {
+        match self.options.name.name(&self.key, start, self.options.format) {
+            Ok(name) => Some(File { recording: self.recording(name, start, continues), writer: None }),
             Err(error) => {
                 self.failed(None, &error);
-                return None;
-            }
-        };
-        match self.index.storage().create(&name).await {
-            Ok(writer) => {
-                let recording = self.recording(name, start, continues);
-                self.tell(EngineEvent::RecordingStarted {
-                    key: self.key.clone(),
-                    name: recording.name.as_str().into(),
-                });
-                Some(File { writer, recording })
-            }
-            Err(error) => {
-                self.failed(Some(&name), &error);
                 None
             }
         }
+    }
+
+    async fn append(
+        &mut self,
+        file: &mut File,
+        bytes: Vec<Bytes>,
+        duration: Duration,
+    ) -> Result<(), StorageError> {
+        let bytes = in_one_piece(bytes);
+        match &mut file.writer {
+            Some(writer) => writer.append(bytes).await?,
+            None => {
+                let writer = self.index.storage().create(&file.recording.name).await?;
+                file.writer.insert(writer).append(bytes).await?;
+                self.tell(EngineEvent::RecordingStarted {
+                    key: self.key.clone(),
+                    name: file.recording.name.as_str().into(),
+                });
+            }
+        }
+        file.recording.duration = duration;
+        self.failing = None;
+        Ok(())
     }
 
     fn recording(&self, name: StorageName, start: SystemTime, continues: bool) -> Recording {
@@ -129,8 +149,14 @@ impl Disk {
         Recording { key, name, start, duration, bytes: 0, format, continues }
     }
 
-    async fn complete(&self, file: File) {
-        let File { writer, mut recording } = file;
+    /// What was written of a file becomes a recording.
+    async fn complete(&mut self, file: File) {
+        let File { writer: Some(writer), mut recording } = file else { return };
+        if writer.written() == 0 {
+            // Not even its beginning found room.
+            let _ = writer.discard().await;
+            return;
+        }
         match writer.finish().await {
             Ok(bytes) => {
                 recording.bytes = bytes;
@@ -147,14 +173,23 @@ impl Disk {
         }
     }
 
-    fn failed(&self, name: Option<&StorageName>, error: &StorageError) {
+    /// A file is lost, or could not be begun. It is told once, however often another one fails for the same reason.
+    fn failed(&mut self, name: Option<&StorageName>, error: &StorageError) {
         self.fault.0.store(true, Ordering::Release);
-        self.tell(EngineEvent::RecordingFailed {
-            key: self.key.clone(),
-            name: name.map(|name| name.as_str().into()),
-            reason: error.reason(),
-            why: error.to_string().into(),
-        });
+        let kind = match error {
+            StorageError::Io(error) => Some(error.kind()),
+            StorageError::NoSpace(_) => Some(ErrorKind::StorageFull),
+            _ => None,
+        };
+        let (failing, reason) = (Some((error.reason(), kind)), error.reason());
+        if core::mem::replace(&mut self.failing, failing) != failing {
+            self.tell(EngineEvent::RecordingFailed {
+                key: self.key.clone(),
+                name: name.map(|name| name.as_str().into()),
+                reason,
+                why: error.to_string().into(),
+            });
+        }
     }
 
     fn tell(&self, event: EngineEvent) {

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arcly_core::StreamKey;
-use arcly_core::contract::storage::{MAX_READ, StorageBackend, StorageEntry, StorageError, StorageName};
+use arcly_core::contract::storage::{
+    MAX_LIST, MAX_READ, StorageBackend, StorageEntry, StorageError, StorageName,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -69,7 +71,7 @@ impl Index {
     /// recorded into the storage meanwhile. `names` tells what files are recordings.
     ///
     /// # Errors
-    /// The storage cannot be read, or holds more than [`MAX_LIST`](arcly_core::contract::storage::MAX_LIST) objects.
+    /// The storage cannot be read.
     pub async fn open(
         storage: Arc<dyn StorageBackend>,
         names: &NameTemplate,
@@ -78,14 +80,22 @@ impl Index {
         let known = load(storage.as_ref()).await?;
         let mut known: HashMap<_, _> = known.into_iter().map(|found| (found.name.clone(), found)).collect();
         let index = Self { storage, streams: Mutex::default(), changed: AtomicBool::new(false) };
-        for entry in index.storage.list(None).await? {
-            let same = |found: &Recording| found.bytes == entry.size;
-            match known.remove(&entry.name).filter(same).or_else(|| by_name(&entry, names)) {
-                Some(recording) => index.add(recording),
-                None => continue,
+        let mut after = None;
+        loop {
+            let page = index.storage.list(None, after.as_ref()).await?;
+            for entry in &page {
+                let same = |found: &Recording| found.bytes == entry.size;
+                let found = known.remove(&entry.name).filter(same);
+                found
+                    .or_else(|| by_name(entry, names))
+                    .into_iter()
+                    .for_each(|recording| index.add(recording));
             }
+            if page.len() < MAX_LIST {
+                return Ok(Arc::new(index));
+            }
+            after = page.into_iter().next_back().map(|entry| entry.name);
         }
-        Ok(Arc::new(index))
     }
 
     /// Where the recordings are.
@@ -197,7 +207,11 @@ impl Index {
         // Of a save that was cut short.
         let _ = self.storage.delete(&new).await;
         let mut object = self.storage.create(&new).await?;
-        object.append(Bytes::from(text)).await?;
+        if let Err(error) = object.append(Bytes::from(text)).await {
+            // The next save needs the name.
+            let _ = object.discard().await;
+            return Err(error);
+        }
         object.finish().await?;
         // Without an index at this moment the next start looks at names alone, which is slower and no worse.
         let _ = self.storage.delete(&name).await;
@@ -259,9 +273,9 @@ fn nanos(text: &str) -> Option<Duration> {
     text.parse().ok().map(Duration::from_nanos)
 }
 
-/// A recording that only its name and its age tell of.
+/// A recording that only its name and its age tell of. An empty file is none.
 fn by_name(entry: &StorageEntry, names: &NameTemplate) -> Option<Recording> {
-    let (key, start, format) = names.read(&entry.name)?;
+    let (key, start, format) = names.read(&entry.name).filter(|_| entry.size > 0)?;
     let duration = entry.modified.and_then(|end| end.duration_since(start).ok()).unwrap_or_default();
     Some(Recording {
         key,

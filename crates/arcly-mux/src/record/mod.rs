@@ -13,7 +13,7 @@
 //! | what happens | what is left |
 //! |---|---|
 //! | the process dies | a file that plays, less at most one part ([`RecordOptions::part_duration`]); [`Index::open`] finds it |
-//! | the disk is full, or fails | what was written so far, as a file that plays; a new one is begun when that works again, tried within 5 s |
+//! | the disk is full, or fails | what was written so far, as a file that plays; a new one is tried with the first keyframe after 1 s, then 2 s; it is told once |
 //! | the tracks change | a new file |
 //! | the publisher leaves and returns in time | one file |
 //!

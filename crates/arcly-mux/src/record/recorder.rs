@@ -20,9 +20,10 @@ use super::{Index, RecordOptions};
 pub const MAX_QUEUE_BYTES: usize = 32 << 20;
 /// What the queue is counted in.
 const ROOM: usize = 1 << 10;
-/// How long after a failure a new file is tried, at first and at most.
+/// How long after a failure a new file is tried, at first and at most: with the first keyframe from then on, so that 5 s
+/// after a disk works again all streams whose GOPs are no longer than 3 s are recorded.
 const RETRY: Duration = Duration::from_secs(1);
-const MAX_RETRY: Duration = Duration::from_secs(4);
+const MAX_RETRY: Duration = Duration::from_secs(2);
 
 /// A cut out of a stream, around the moment at which it is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Recorder {
         let (queue, steps) = mpsc::unbounded_channel();
         let (fault, options) = (Fault::default(), self.options.clone());
         let (index, observer) = (Arc::clone(&self.index), Arc::clone(&self.context.observer));
-        let disk = Disk { key, options: options.clone(), index, observer, fault: fault.clone() };
+        let disk = Disk::new(key, options.clone(), index, observer, fault.clone());
         let feed = Feed {
             reader,
             segmenter: Segmenter::new(options),

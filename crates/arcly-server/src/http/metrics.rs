@@ -126,6 +126,7 @@ impl Collector for Server {
         self.encode_streams(&mut families)?;
         self.encode_sessions(&mut families)?;
         self.encode_hls(&mut families)?;
+        self.encode_recordings(&mut families)?;
         self.encode_process(&mut families)
     }
 }
@@ -222,6 +223,19 @@ impl Server {
         families.counter("arcly_hls_playlist_versions", "Versions of HLS playlists", stats.versions)?;
         families.counter("arcly_hls_playlists_rendered", "HLS playlists rendered", stats.rendered)?;
         families.counter("arcly_hls_playlist_requests", "HLS playlists asked for", stats.playlist_requests)
+    }
+
+    fn encode_recordings(&self, families: &mut Families<'_>) -> fmt::Result {
+        let recorded = self.stats().recorded();
+        families.gauge("arcly_recordings", "Streams that are being recorded", self.recording_count())?;
+        families.counter("arcly_recorded_files", "Recordings that are complete", recorded.files)?;
+        families.counter("arcly_recorded_bytes", "Bytes of complete recordings", recorded.bytes)?;
+        families.counters(
+            "arcly_recording_failures",
+            "Recordings that failed, by reason; what fails again for the same reason counts once",
+            ["reason"],
+            &recorded.failures,
+        )
     }
 
     fn encode_process(&self, families: &mut Families<'_>) -> fmt::Result {

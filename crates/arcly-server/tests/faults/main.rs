@@ -9,6 +9,7 @@
 #![allow(clippy::type_complexity, reason = "case tables")]
 
 mod crowds;
+mod disks;
 mod media;
 mod process;
 mod publishers;

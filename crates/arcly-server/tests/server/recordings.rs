@@ -129,6 +129,9 @@ fn f42_a_killed_server_leaves_files_that_play() {
         wait_until("something is on disk", || size() > 40_000);
         server.process().kill();
         drop(server);
+        let left: Vec<_> = std::fs::read_dir(&parts).unwrap().flatten().map(|file| file.path()).collect();
+        let [left] = left.as_slice() else { panic!("{left:?}") };
+        let written = std::fs::read(left).unwrap();
         let server = start(&data, &record);
         let http = server.addr("http");
         wait_until("the file is listed", || items(http).len() == 1);
@@ -138,7 +141,33 @@ fn f42_a_killed_server_leaves_files_that_play() {
         wait_until("a new file is being written", || {
             std::fs::read_dir(&parts).unwrap().flatten().count() == 2
         });
+        assert!(std::fs::read(left.with_extension("")).unwrap() == written, "{format}: as it was left");
     }
+}
+
+/// H24: a link that lies in the folder of recordings.
+#[test]
+fn h24_a_link_leads_no_recording_out_of_its_folder() {
+    let folder = folder();
+    let (outside, live) = (folder.path().join("outside"), folder.path().join("recordings/live"));
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::create_dir_all(&live).unwrap();
+    std::os::unix::fs::symlink(&outside, live.join("demo")).unwrap();
+    std::fs::write(outside.join("1.mp4"), "secret").unwrap();
+    let server = start(folder.path(), "streams = [\"live/*\"]\nname = \"%path/%s\"\n");
+    let http = server.addr("http");
+    wait_until("it is refused", || {
+        server.log().lines().any(|line| {
+            line.contains("recording failed")
+                && line.contains("reason=forbidden")
+                && line.contains("live/demo")
+        })
+    });
+    assert_eq!(items(http).len(), 0);
+    assert_eq!(get(http, "/live/demo/recordings/1000000.mp4", "GET", "").status, 404);
+    std::fs::remove_file(live.join("demo")).unwrap();
+    wait_until("it is recorded where it belongs", || live.join("demo").is_dir());
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "nothing was created outside");
 }
 
 /// F44: what is being recorded when the server goes down is complete.

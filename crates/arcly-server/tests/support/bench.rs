@@ -74,9 +74,13 @@ impl Bench {
 
     /// A server of its own, with further arguments, configured by `config`, and with a witness.
     pub fn start(args: &[&str], config: &str) -> Self {
-        let mut bench = Self::start_alone(args, config);
-        bench.witness = Some(Witness::start(bench.rtmp, bench.http, bench.pid));
-        bench
+        Self::start_alone(args, config).with_witness()
+    }
+
+    /// The same server with a witness from now on.
+    pub fn with_witness(mut self) -> Self {
+        self.witness = Some(Witness::start(self.rtmp, self.http, self.pid));
+        self
     }
 
     /// The same without a witness.

@@ -17,9 +17,10 @@
 //! # }).unwrap();
 //! ```
 
+#[cfg(unix)]
 mod fs;
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 
 use core::fmt;
@@ -31,7 +32,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::fs::{FsStorage, PARTIAL_SUFFIX};
+#[cfg(unix)]
+pub use self::fs::{FsStorage, MAX_AT_ONCE};
 
 use crate::close::CloseReason;
 use crate::key::StreamKey;
@@ -44,8 +46,10 @@ pub const MAX_STORAGE_SEGMENT: usize = 240;
 pub const MAX_STORAGE_SEGMENTS: usize = 16;
 /// Most bytes that one read returns.
 pub const MAX_READ: u64 = 64 << 20;
-/// Most entries that one listing returns.
+/// Most entries of one page of a listing.
 pub const MAX_LIST: usize = 10_000;
+/// What the name of an unfinished object ends in, and no other.
+pub const PARTIAL_SUFFIX: &str = ".part";
 
 /// A relative name that cannot leave its root: segments of `[A-Za-z0-9._~-]` between single slashes, none of which begins
 /// with a dot or ends in `.part`.
@@ -115,7 +119,7 @@ pub enum StorageError {
     /// The name is none, or could leave the root; says what it has.
     #[error("the storage name has {0}")]
     Name(&'static str),
-    /// Something on the way to the object is a symbolic link, or not a directory.
+    /// The object, or something on the way to it, is a symbolic link or not a directory.
     #[error("{0} is a link or not a directory")]
     Escapes(String),
     /// There is no such object.
@@ -190,11 +194,16 @@ pub trait StorageBackend: Send + Sync {
     /// [`StorageError::NotFound`].
     async fn stat(&self, name: &StorageName) -> Result<StorageEntry, StorageError>;
 
-    /// The finished objects below `prefix` at any depth (all, for `None`), in order of their names.
+    /// A page of the finished objects below `prefix` at any depth (of all, for `None`): in order of their names, the first
+    /// [`MAX_LIST`] that come behind `after`. A page with fewer is the last one.
     ///
     /// # Errors
-    /// [`StorageError::Limit`] when there are more than [`MAX_LIST`].
-    async fn list(&self, prefix: Option<&StorageName>) -> Result<Vec<StorageEntry>, StorageError>;
+    /// The storage failed.
+    async fn list(
+        &self,
+        prefix: Option<&StorageName>,
+        after: Option<&StorageName>,
+    ) -> Result<Vec<StorageEntry>, StorageError>;
 
     /// Removes a finished object.
     ///
@@ -248,4 +257,12 @@ pub trait StorageWriter: Send {
     /// # Errors
     /// The storage failed; the object stays unfinished.
     async fn finish(self: Box<Self>) -> Result<u64, StorageError>;
+
+    /// Lets go of the object, of which nothing is left. The default leaves it unfinished.
+    ///
+    /// # Errors
+    /// The storage failed; the object stays unfinished.
+    async fn discard(self: Box<Self>) -> Result<(), StorageError> {
+        Ok(())
+    }
 }

@@ -18,7 +18,7 @@ async fn put(storage: &FsStorage, text: &str, content: &'static str) -> Result<u
 
 async fn names(storage: &FsStorage, prefix: Option<&str>) -> Vec<String> {
     let prefix = prefix.map(name);
-    let entries = storage.list(prefix.as_ref()).await.expect("a listing");
+    let entries = storage.list(prefix.as_ref(), None).await.expect("a listing");
     entries.iter().map(|entry| entry.name.to_string()).collect()
 }
 
@@ -130,6 +130,62 @@ async fn list_rename_and_delete() {
     assert_eq!(names(&storage, None).await, ["live/a/2.ts", "live/b/1.ts", "new/place/x"]);
 }
 
+/// Directories and files, hidden and unfinished ones, in the order that their paths have.
+#[tokio::test]
+async fn a_listing_comes_in_pages_and_in_order() {
+    let (dir, storage) = storage().await;
+    let root = dir.path().join("root");
+    let mut expect = Vec::new();
+    // `a-b` and `a.b` come before what is in `a`, and `a0` behind.
+    for folder in ["a-b", "a", "a.b", "a0", "deep/er"] {
+        std::fs::create_dir_all(root.join(folder)).expect("a directory");
+        for n in 0..25 {
+            let file = format!("{folder}/{n}.ts");
+            std::fs::write(root.join(&file), "x").expect("written");
+            expect.push(file);
+        }
+    }
+    std::fs::create_dir(root.join(".hidden")).expect("a directory");
+    std::fs::write(root.join(".hidden/1.ts"), "x").expect("written");
+    std::fs::write(root.join("a/2.ts.part"), "x").expect("written");
+    expect.sort_unstable();
+    for most in [1, 7, 25, 124, 125, 126] {
+        let (mut got, mut after): (Vec<String>, _) = (Vec::new(), None);
+        loop {
+            let page = storage.list_now(None, after.as_ref(), most).expect("a page");
+            got.extend(page.iter().map(|entry| entry.name.to_string()));
+            if page.len() < most {
+                break;
+            }
+            after = page.into_iter().next_back().map(|entry| entry.name);
+        }
+        assert_eq!(got, expect, "in pages of {most}");
+    }
+    let of_a = storage.list(Some(&name("a")), Some(&name("a/3.ts"))).await.expect("a page");
+    let of_a: Vec<_> = of_a.iter().map(|entry| entry.name.as_str()).collect();
+    assert_eq!(of_a, ["a/4.ts", "a/5.ts", "a/6.ts", "a/7.ts", "a/8.ts", "a/9.ts"]);
+}
+
+#[tokio::test]
+async fn a_root_that_was_removed_is_made_again_by_who_creates() {
+    let (dir, storage) = storage().await;
+    put(&storage, "live/cam/1.ts", "x").await.expect("an object");
+    std::fs::remove_dir_all(dir.path().join("root")).expect("removed");
+    assert!(matches!(storage.stat(&name("live/cam/1.ts")).await, Err(StorageError::NotFound(_))));
+    put(&storage, "live/cam/2.ts", "x").await.expect("an object");
+    assert_eq!(names(&storage, None).await, ["live/cam/2.ts"]);
+}
+
+#[tokio::test]
+async fn what_is_discarded_leaves_nothing() {
+    let (dir, storage) = storage().await;
+    let mut object = storage.create(&name("live/1.ts")).await.expect("created");
+    object.append("media".into()).await.expect("written");
+    object.discard().await.expect("discarded");
+    assert_eq!(std::fs::read_dir(dir.path().join("root/live")).expect("there").count(), 0);
+    put(&storage, "live/1.ts", "x").await.expect("the name is free");
+}
+
 #[tokio::test]
 async fn f42_an_object_that_was_not_finished_is_kept_and_not_overwritten() {
     let (dir, storage) = storage().await;
@@ -150,7 +206,6 @@ async fn finishing_does_not_replace_what_took_the_name_meanwhile() {
     assert_eq!(storage.read(&name("cam.ts"), 0..10).await.expect("there"), "other");
 }
 
-#[cfg(unix)]
 #[tokio::test]
 async fn h24_no_link_leads_out_of_the_root() {
     use std::os::unix::fs::symlink;
@@ -186,7 +241,7 @@ async fn h24_no_link_leads_out_of_the_root() {
     }
     assert_eq!(names(&storage, None).await, ["good"]);
     assert!(names(&storage, Some("link")).await.is_empty());
-    assert!(matches!(storage.list(Some(&name("link/sub"))).await, Err(StorageError::Escapes(_))));
+    assert!(matches!(storage.list(Some(&name("link/sub")), None).await, Err(StorageError::Escapes(_))));
 
     assert_eq!(std::fs::read(outside.join("secret")).expect("untouched"), b"secret");
     let mut left: Vec<_> =
@@ -194,4 +249,45 @@ async fn h24_no_link_leads_out_of_the_root() {
     left.sort();
     assert_eq!(left, ["secret", "sub"], "nothing was created outside");
     assert_eq!(std::fs::read_dir(outside.join("sub")).expect("there").count(), 0);
+}
+
+/// Somebody who may write into the tree puts a link in the place of a directory again and again: what is written lands
+/// in the tree, or nowhere.
+#[tokio::test]
+async fn h24_nobody_who_swaps_directories_leads_out_of_the_root() {
+    use std::os::unix::fs::symlink;
+    let (dir, storage) = storage().await;
+    let (root, outside) = (dir.path().join("root"), dir.path().join("outside"));
+    std::fs::create_dir(&outside).expect("a directory");
+    std::fs::write(outside.join("secret"), "secret").expect("written");
+    let (live, aside, link) = (root.join("live"), root.join("aside"), root.join("link"));
+    std::fs::create_dir(&live).expect("a directory");
+    symlink(&outside, &link).expect("a link");
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapping = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                // What the storage made in a gap goes, and everything is where it was.
+                if aside.exists() {
+                    let _ = std::fs::remove_dir_all(&live);
+                    let _ = std::fs::rename(&aside, &live);
+                }
+                for (from, to) in [(&live, &aside), (&link, &live), (&live, &link), (&aside, &live)] {
+                    let _ = std::fs::rename(from, to);
+                }
+            }
+        })
+    };
+    for n in 0..400 {
+        let _ = put(&storage, &format!("live/{n}.ts"), "x").await;
+        let read = storage.read(&name("live/secret"), 0..10).await;
+        assert!(read.is_err(), "{read:?}");
+        let _ = storage.delete(&name("live/secret")).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapping.join().expect("it does not panic");
+    let left: Vec<_> =
+        std::fs::read_dir(&outside).expect("there").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(left, ["secret"]);
 }
