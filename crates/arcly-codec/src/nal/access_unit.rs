@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::{
-    LengthSize, MAX_NALS_PER_ACCESS_UNIT, MAX_PARAMETER_SET_BYTES, annex_b, check_access_unit_size,
-    length_prefixed, put_length_prefixed,
+    LengthSize, MAX_NALS_PER_ACCESS_UNIT, MAX_PARAMETER_SET_BYTES, MAX_REMOVED_BYTES, annex_b,
+    check_access_unit_size, length_prefixed, put_length_prefixed,
 };
 
 /// How the NAL units of an access unit are told apart.
@@ -78,7 +78,8 @@ pub(crate) fn assemble(
     framing: Framing,
     classify: impl FnMut(&[u8]) -> NalUse,
 ) -> DecodeResult<(Bytes, NalCounts)> {
-    check_access_unit_size(data.len())?;
+    // What is removed does not count, within reason.
+    check_access_unit_size(data.len().saturating_sub(MAX_REMOVED_BYTES))?;
     let mut assembly = Assembly { kept: SmallVec::new(), counts: NalCounts::default(), classify };
     match effective_framing(data, framing) {
         Framing::AnnexB => {
@@ -92,11 +93,12 @@ pub(crate) fn assemble(
             units.by_ref().try_for_each(|unit| unit.map(|unit| _ = assembly.add(unit)))?;
             assembly.counts.empty = units.empty();
             if size == LengthSize::Four && assembly.is_canonical() {
+                check_access_unit_size(data.len())?;
                 return Ok((data.clone(), assembly.counts));
             }
         }
     }
-    Ok(assembly.finish())
+    assembly.finish()
 }
 
 /// The same for NAL units that come one by one (RTP).
@@ -113,7 +115,7 @@ pub(crate) fn assemble_units(
             let _ = assembly.add(unit);
         }
     }
-    Ok(assembly.finish())
+    assembly.finish()
 }
 
 /// Some encoders put a byte stream where lengths belong; it shows in lengths that do not add up.
@@ -158,15 +160,16 @@ impl<'a, F: FnMut(&[u8]) -> NalUse> Assembly<'a, F> {
         counts.removed == 0 && counts.empty == 0 && counts.excess == 0 && counts.slices > 0
     }
 
-    fn finish(self) -> (Bytes, NalCounts) {
+    fn finish(self) -> DecodeResult<(Bytes, NalCounts)> {
         if self.counts.slices == 0 {
-            return (Bytes::new(), self.counts);
+            return Ok((Bytes::new(), self.counts));
         }
         let len =
             self.kept.iter().fold(0, |sum: usize, unit| sum.saturating_add(unit.len()).saturating_add(4));
+        check_access_unit_size(len)?;
         let mut out = BytesMut::with_capacity(len);
         self.kept.iter().for_each(|unit| put_length_prefixed(unit, &mut out));
-        (out.freeze(), self.counts)
+        Ok((out.freeze(), self.counts))
     }
 }
 

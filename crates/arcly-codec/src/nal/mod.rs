@@ -29,8 +29,12 @@ pub use framing::{
 };
 pub(crate) use refresh::RefreshHistory;
 
-/// The largest access unit that is accepted: an 8K intra picture fits.
+/// The largest access unit that is accepted, in canonical form: an 8K intra picture fits.
 pub const MAX_ACCESS_UNIT_BYTES: usize = 8 << 20;
+
+/// Bytes that an access unit may have beyond that as it comes, which the canonical form does not have: parameter sets,
+/// delimiters, zeros between NAL units.
+pub const MAX_REMOVED_BYTES: usize = 64 << 10;
 
 /// NAL units of one access unit that are kept; H.264 level 6.2 has at most 200 slices at this picture size.
 pub const MAX_NALS_PER_ACCESS_UNIT: usize = 256;

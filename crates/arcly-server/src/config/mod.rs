@@ -10,6 +10,8 @@
 //! An unknown key anywhere is an error that names the key and the nearest valid name.
 
 mod load;
+#[cfg(test)]
+mod reference;
 mod reload;
 mod validate;
 mod value;

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arcly_core::wall::Rfc3339;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
 use http::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::problem::Problem;
@@ -54,6 +57,16 @@ async fn info(State(server): State<Arc<Server>>) -> Json<Value> {
         "ready": server.is_ready(),
         "listeners": server.listeners(),
     }))
+}
+
+/// What the body of a request says; `form` is what it should have been, for whoever sent something else.
+pub(super) fn body<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+    form: &str,
+) -> Result<T, Problem> {
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body must be {form}: {error}")))
 }
 
 /// A time as the API writes it.

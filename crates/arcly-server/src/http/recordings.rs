@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::credentials;
-use super::api::{done, time};
+use super::api::{self, done, time};
 use super::guard::Connection;
 use super::problem::Problem;
 use crate::config::Span;
@@ -118,18 +118,10 @@ pub(super) async fn begin(
     State(server): State<Arc<Server>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
-    };
-    let wanted: Wanted = match serde_json::from_slice(&body) {
+    let form = "{\"path\": stream, and for a clip \"pre_roll\", \"duration\"}";
+    let wanted: Wanted = match api::body(body, form) {
         Ok(wanted) => wanted,
-        Err(error) => {
-            let detail = format!(
-                "the body must be {{\"path\": stream, and for a clip \"pre_roll\", \"duration\"}}: {error}"
-            );
-            return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
-        }
+        Err(problem) => return problem.into_response(),
     };
     let key = match StreamKey::parse(&wanted.path) {
         Ok(key) => key,

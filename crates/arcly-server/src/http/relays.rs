@@ -12,7 +12,7 @@ use http::{StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::api::{done, time};
+use super::api::{self, done, time};
 use super::problem::Problem;
 use crate::relay::{Reach, RelayError, RelayInfo};
 use crate::server::Server;
@@ -39,17 +39,9 @@ pub(super) async fn start(
     State(server): State<Arc<Server>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
-    };
-    let wanted: Wanted = match serde_json::from_slice(&body) {
+    let wanted: Wanted = match api::body(body, "{\"from\": URL or stream, \"to\": URL or stream}") {
         Ok(wanted) => wanted,
-        Err(error) => {
-            let detail =
-                format!("the body must be {{\"from\": URL or stream, \"to\": URL or stream}}: {error}");
-            return Problem::new(StatusCode::BAD_REQUEST, detail).into_response();
-        }
+        Err(problem) => return problem.into_response(),
     };
     match server.relays().start(&wanted.from, &wanted.to, reach(&server)).await {
         Ok(relay) => {

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use arcly_testkit::process::Arcly;
 use serde_json::Value;
 
@@ -192,6 +194,128 @@ fn metrics_in_both_formats() {
     let open = get(http, "/metrics", "GET", "Accept: application/openmetrics-text; version=1.0.0\r\n");
     assert!(open.header("content-type").is_some_and(|kind| kind.starts_with("application/openmetrics-text")));
     assert!(open.text().ends_with("# EOF\n"));
+}
+
+/// `docs/metrics.md` has what is served, and nothing else: names, types and labels.
+#[test]
+fn every_metric_is_in_the_documentation() {
+    let arcly = start_demo();
+    let served = get(arcly.addr("http"), "/metrics", "GET", "").text();
+    let types = served.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let types: BTreeMap<&str, &str> = types.collect();
+    let page = include_str!("../../../../docs/metrics.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split('|').map(str::trim).collect()).collect();
+    let (mut documented, mut labels) = (BTreeMap::new(), BTreeMap::new());
+    for row in &rows {
+        let name = row[1].trim_matches('`');
+        if !row[4].contains("With a certificate only") {
+            documented.insert(name, row[2]);
+        }
+        let names = row[3].split(", `").filter(|label| !label.contains(':') || label.contains("`:"));
+        let label =
+            |label: &str| label.split('`').find(|part| !part.is_empty()).unwrap_or_default().to_owned();
+        labels.insert(name, names.map(label).collect::<Vec<_>>());
+    }
+    assert_eq!(types, documented, "what is served, and what docs/metrics.md says");
+    for line in served.lines().filter(|line| !line.starts_with('#')) {
+        let Some((name, rest)) = line.split_once('{') else { continue };
+        for label in rest.split('"').step_by(2).map(|text| text.trim_matches([',', '=', '}', ' '])) {
+            let known = label.parse::<f64>().is_ok() || labels[name].iter().any(|known| known == label);
+            assert!(known, "{line}: {:?} are documented", labels[name]);
+        }
+    }
+}
+
+/// Asserts that `value` has what `schema` requires, and nothing that it does not name.
+fn check_schema(document: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(name) = schema["$ref"].as_str() {
+        let target = document.pointer(name.trim_start_matches('#')).unwrap_or_else(|| panic!("{at}: {name}"));
+        return check_schema(document, target, value, at);
+    }
+    if let Some(choices) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
+        let fitting = choices.iter().find(|choice| (choice["type"] == "null") == value.is_null());
+        return check_schema(document, fitting.unwrap_or(&choices[0]), value, at);
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        assert!(values.contains(value), "{at}: {value} is none of {values:?}");
+    }
+    assert!(is_of_type(schema, value), "{at}: {value} is not of {schema}");
+    if let (Some(properties), Some(object)) = (schema["properties"].as_object(), value.as_object()) {
+        for key in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            assert!(object.contains_key(key), "{at}: `{key}` is required and not there");
+        }
+        for (key, inner) in object {
+            let schema = properties.get(key).unwrap_or_else(|| panic!("{at}.{key} is not documented"));
+            check_schema(document, schema, inner, &format!("{at}.{key}"));
+        }
+    }
+    for (n, item) in value.as_array().into_iter().flatten().enumerate() {
+        check_schema(document, &schema["items"], item, &format!("{at}[{n}]"));
+    }
+}
+
+fn is_of_type(schema: &Value, value: &Value) -> bool {
+    let is = |name: &str| match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("type {other}"),
+    };
+    match &schema["type"] {
+        Value::String(name) => is(name),
+        Value::Array(names) => names.iter().filter_map(Value::as_str).any(is),
+        // A reference, or anything.
+        _ => true,
+    }
+}
+
+#[test]
+fn what_is_served_is_what_the_openapi_document_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_string_lossy().into_owned();
+    let arcly = start(&["demo", "--data-dir", &data]);
+    let http = arcly.addr("http");
+    wait_until("live/demo is live", || get(http, "/live/demo.flv", "HEAD", "").status == 200);
+    let clip = r#"{"path":"live/demo","pre_roll":"1s","duration":"1s"}"#;
+    assert_eq!(send_json(http, "/api/v1/recordings", "POST", clip).status, 202);
+    wait_until("the clip is there", || {
+        !fetch(&arcly, "/api/v1/recordings")["items"].as_array().unwrap().is_empty()
+    });
+    let relay = r#"{"from":"rtmp://127.0.0.1:1/live/a","to":"live/a"}"#;
+    assert_eq!(send_json(http, "/api/v1/relays", "POST", relay).status, 201);
+    // A reader of the stream, for as long as it is not dropped.
+    let mut reader = std::net::TcpStream::connect(http).unwrap();
+    std::io::Write::write_all(&mut reader, b"GET /live/demo.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        .unwrap();
+    wait_until("it is listed", || {
+        fetch(&arcly, "/api/v1/readers")["items"].as_array().is_some_and(|items| !items.is_empty())
+    });
+    let first = |list: &str| fetch(&arcly, list)["items"][0]["id"].to_string();
+    let (reader_id, relay_id) = (first("/api/v1/readers"), first("/api/v1/relays"));
+    let document = fetch(&arcly, "/api/v1/openapi.json");
+    let mut checked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let schema = &methods["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+        if schema.is_null() {
+            continue;
+        }
+        let id = if path.contains("relays") { &relay_id } else { &reader_id };
+        let path = path.replace("{path}", "live/demo").replace("{id}", id);
+        let value = fetch(&arcly, &path);
+        if let Some(items) = value["items"].as_array() {
+            assert!(!items.is_empty(), "{path} shows nothing");
+        }
+        check_schema(&document, schema, &value, &path);
+        checked += 1;
+    }
+    assert!(checked >= 9, "{checked} resources");
+    let problem = get(http, "/api/v1/streams/live/none", "GET", "").json();
+    check_schema(&document, &document["components"]["schemas"]["Problem"], &problem, "problem");
 }
 
 #[test]

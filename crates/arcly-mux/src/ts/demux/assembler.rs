@@ -1,13 +1,14 @@
 //! PES packets from transport packets, and what the continuity counter says of losses.
 
+use arcly_codec::nal::{MAX_ACCESS_UNIT_BYTES, MAX_REMOVED_BYTES};
 use arcly_core::wire::{DecodeError, DecodeResult};
 use bytes::{Buf, BytesMut};
 
 use crate::ts::packet::Packet;
 use crate::ts::pes::{self, PesHeader};
 
-/// Bytes of one PES packet, from its start code on.
-pub const MAX_PES_BYTES: usize = 8 << 20;
+/// Bytes of one PES packet, from its start code on: the largest access unit, with what is taken out of it.
+pub const MAX_PES_BYTES: usize = MAX_ACCESS_UNIT_BYTES + MAX_REMOVED_BYTES;
 /// Room that is made for a packet of unknown length to begin with.
 const FIRST_GUESS: usize = 4 << 10;
 

@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn iso_13818_1_2_12_4_cells_are_joined() {
         let (mut units, mut counters) = (Vec::new(), Counters::default());
-        let mut out = Output { units: &mut units, counters: &mut counters };
+        let mut out = Output { units: &mut units, counters: &mut counters, refused: &mut None };
         let stamp = Stamp { dts: Timestamp::ZERO, pts: Timestamp::ZERO, clamped: false };
         let mut stream = DataStream::new(true);
         let two = Bytes::from_static(b"\0\0\xCF\0\x03one\0\x01\x8F\0\x02tw");

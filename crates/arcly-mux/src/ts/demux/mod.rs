@@ -58,7 +58,7 @@ pub struct Counters {
     pub bad_sections: u64,
     /// PES packets with a header that lies.
     pub bad_pes: u64,
-    /// PES packets and access units beyond [`MAX_PES_BYTES`], dropped.
+    /// PES packets and access units that went on beyond [`MAX_PES_BYTES`], dropped.
     pub oversized: u64,
     /// Access units that were dropped, or had parameter sets that could not be understood.
     pub bad_access_units: u64,
@@ -106,6 +106,8 @@ pub struct Demuxer {
     /// Bytes that streams hold.
     held: usize,
     units: Vec<Unit>,
+    /// Why the stream cannot go on.
+    refused: Option<DecodeError>,
 }
 
 impl core::fmt::Debug for Demuxer {
@@ -137,14 +139,15 @@ impl Demuxer {
             bytes: 0,
             held: 0,
             units: Vec::new(),
+            refused: None,
         }
     }
 
     /// Takes more of the stream.
     ///
     /// # Errors
-    /// There has been no transport stream for [`MAX_GARBAGE`], or no program in it for [`MAX_WITHOUT_PROGRAM`]. An error
-    /// is final.
+    /// There has been no transport stream for [`MAX_GARBAGE`], or no program in it for [`MAX_WITHOUT_PROGRAM`]; or a picture
+    /// is whole and larger than an access unit may be. An error is final; what came before it is still given out.
     pub fn push(&mut self, data: &[u8]) -> DecodeResult<()> {
         self.sync.push(data);
         self.drain(false)
@@ -160,7 +163,7 @@ impl Demuxer {
             self.with_stream(index, Stream::finish);
         }
         self.outbox.release(&self.streams);
-        Ok(())
+        self.refused.map_or(Ok(()), Err)
     }
 
     /// The next event; `None` until more was pushed.
@@ -196,6 +199,9 @@ impl Demuxer {
             for packet in run.chunks_exact(PACKET_LEN) {
                 if let Some(packet) = packet.first_chunk() {
                     self.packet(packet);
+                }
+                if let Some(error) = self.refused {
+                    return Err(error);
                 }
             }
             if self.program.is_none() && self.bytes > MAX_WITHOUT_PROGRAM {
@@ -242,7 +248,8 @@ impl Demuxer {
     fn with_stream(&mut self, index: usize, act: impl FnOnce(&mut Stream, &mut Clock, &mut Output<'_>)) {
         let Some(stream) = self.streams.get_mut(index) else { return };
         let before = stream.held();
-        act(stream, &mut self.clock, &mut Output { units: &mut self.units, counters: &mut self.counters });
+        let (units, counters, refused) = (&mut self.units, &mut self.counters, &mut self.refused);
+        act(stream, &mut self.clock, &mut Output { units, counters, refused });
         self.held = self.held.saturating_sub(before).saturating_add(stream.held());
         if self.held > MAX_HELD_BYTES {
             count(&mut self.counters.oversized);

@@ -4,14 +4,16 @@
 //! unit into one PES packet, that is watched for a while and then relied upon, so that no picture waits for its successor; one
 //! packet that goes on with the unit of the packet before ends the trust for good.
 
-use arcly_codec::nal::{Framing, MAX_ACCESS_UNIT_BYTES};
+use arcly_codec::nal::Framing;
 use arcly_codec::{h264, h265, h266};
 use arcly_core::codec::{FrameRate, VideoParams};
+use arcly_core::wire::DecodeError;
 use arcly_core::{CodecConfig, CodecId, FrameFlags, TimeDelta, Track, TrackId};
 use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 use std::sync::LazyLock;
 
+use super::assembler::MAX_PES_BYTES;
 use super::unit::{Stamp, Stamps, Unit};
 use super::{Counters, mpeg2};
 
@@ -142,7 +144,7 @@ impl VideoStream {
         self.corrupt |= corrupt;
         self.scan(out);
         let relied_upon = matches!(self.trust, Trust::After(count) if count >= TRUST_AFTER);
-        if self.pending.len() > MAX_ACCESS_UNIT_BYTES {
+        if self.pending.len() > MAX_PES_BYTES {
             out.counters.oversized = out.counters.oversized.saturating_add(1);
             self.discard();
         } else if corrupt || (relied_upon && self.has_picture && len < LARGEST_SAID) {
@@ -224,7 +226,7 @@ impl VideoStream {
         self.scanned = 0;
         self.has_picture = false;
         let corrupt = core::mem::take(&mut self.corrupt);
-        let Some((payload, mut flags, config_changed)) = self.codec.parse(data, out.counters) else { return };
+        let Some((payload, mut flags, config_changed)) = self.codec.parse(data, out) else { return };
         self.changed |= config_changed;
         if payload.is_empty() {
             return;
@@ -269,6 +271,8 @@ impl VideoStream {
 pub(super) struct Output<'a> {
     pub(super) units: &'a mut Vec<Unit>,
     pub(super) counters: &'a mut Counters,
+    /// Why the stream cannot go on.
+    pub(super) refused: &'a mut Option<DecodeError>,
 }
 
 impl Codec {
@@ -340,16 +344,20 @@ impl Codec {
 
     /// An access unit in canonical form, empty without a picture, its flags, and whether the configuration is a new one;
     /// `None` when there is neither.
-    fn parse(&mut self, data: Bytes, counters: &mut Counters) -> Option<(Bytes, FrameFlags, bool)> {
+    fn parse(&mut self, data: Bytes, out: &mut Output<'_>) -> Option<(Bytes, FrameFlags, bool)> {
         let parsed = match self {
             Self::Avc { parser, .. } => parser.push(&data, Framing::AnnexB),
             Self::Hevc(parser) => parser.push(&data, Framing::AnnexB),
             Self::Vvc(parser) => parser.push(&data, Framing::AnnexB),
             Self::Mpeg2(parser) => return parser.push(data),
         };
+        if let Err(error @ DecodeError::LimitExceeded { .. }) = parsed {
+            // It is whole. One that goes on and on may as well be several of which something was lost, and is dropped.
+            out.refused.get_or_insert(error);
+        }
         let unit = parsed.ok();
         if unit.as_ref().is_none_or(|unit| unit.fault.is_some()) {
-            counters.bad_access_units = counters.bad_access_units.saturating_add(1);
+            out.counters.bad_access_units = out.counters.bad_access_units.saturating_add(1);
         }
         let unit = unit.filter(|unit| unit.has_picture() || unit.config_changed)?;
         Some((unit.payload, unit.flags, unit.config_changed))
