@@ -13,7 +13,8 @@
 //!
 //! The last is for loops by way of servers that are no arcly: those that pass on the metadata they get close the loop
 //! visibly, if only once the stream is there. One that writes metadata of its own (nginx-rtmp, unless told `meta copy`)
-//! hides it, and a loop through such a server shows only as a stream that feeds on itself.
+//! hides it, and a loop through such a server shows only as a stream that feeds on itself (`docs/decisions/0008-*` says why
+//! that is left at that).
 //!
 //! A recording carries the hops of the stream it was made of, and may be published under that stream's name once that
 //! stream has ended: the next one has another hop.

@@ -143,7 +143,7 @@ fn f40_the_disk_is_full() {
         skip!("no file system may be mounted in a namespace here");
     }
     rounds(|| {
-        let room = 128 << 10;
+        let room = 64 << 10;
         let disk = Disk::start(room, "");
         disk.wait(&["recording failed", "reason=io", "no space left"], 1, secs(30));
         disk.wait(&["recorded", "live/witness"], 1, secs(2));
