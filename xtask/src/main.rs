@@ -16,11 +16,12 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 cargo xtask <task>
 
-  test [--install] [--ci] [--rounds N] [-- ARGS]
+  test [--install] [--ci] [--rounds N] [--soak] [-- ARGS]
                                       build and run every test; --install first installs the programs the
                                       interop tests need (Debian, pip, npm); --ci, or CI=true in the
                                       environment, makes a skipped test a failure; --rounds runs each
-                                      fault N times; ARGS go to `cargo test`
+                                      fault N times; --soak lets players in Chromium
+                                      play for two minutes; ARGS go to `cargo test`
   ci [--no-test]                      fmt, clippy, layers, tidy, rustdoc, features, then test
   layers                              no crate depends on a sibling or on a higher layer
   tidy [--rows]                       what must be absent is absent; --rows lists the bad-input rows and their tests

@@ -18,17 +18,25 @@ const SKIP_LOG: &str = "ARCLY_SKIP_LOG";
 /// How often each fault is run; the faults' tests know it too.
 const FAULT_ROUNDS: &str = "ARCLY_FAULT_ROUNDS";
 
+/// For how many seconds players are watched, and for how many with `--soak`; the tests of the page know the variable too.
+const WATCH_SECONDS: &str = "ARCLY_WATCH_SECONDS";
+const SOAK_SECONDS: &str = "120";
+
 pub(crate) fn main(args: &[String]) -> Result {
     let mut args = args.to_vec();
     let pass_on = args.iter().position(|arg| arg == "--").map(|at| args.split_off(at)).unwrap_or_default();
     let install = flag(&mut args, "--install");
     let ci = flag(&mut args, "--ci") || std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let soak = flag(&mut args, "--soak");
     let rounds = option(&mut args, "--rounds")?;
     no_more(&args)?;
     if install {
         tools::install()?;
     }
-    run_tests(ci, rounds.as_deref(), pass_on.get(1..).unwrap_or_default())
+    let mut env = Vec::new();
+    env.extend(rounds.as_deref().map(|rounds| (FAULT_ROUNDS, rounds)));
+    env.extend(soak.then_some((WATCH_SECONDS, SOAK_SECONDS)));
+    run_tests(ci, &env, pass_on.get(1..).unwrap_or_default())
 }
 
 /// What `cargo test` said, added up over all test programs.
@@ -57,7 +65,7 @@ impl Sum {
     }
 }
 
-fn run_tests(ci: bool, rounds: Option<&str>, pass_on: &[String]) -> Result {
+fn run_tests(ci: bool, env: &[(&str, &str)], pass_on: &[String]) -> Result {
     let found = tools::find();
     let skip_log = root().join("target/skipped-tests.txt");
     remove(&skip_log)?;
@@ -70,9 +78,7 @@ fn run_tests(ci: bool, rounds: Option<&str>, pass_on: &[String]) -> Result {
     if ci {
         command.env("CI", "true");
     }
-    if let Some(rounds) = rounds {
-        command.env(FAULT_ROUNDS, rounds);
-    }
+    command.envs(env.iter().copied());
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|e| format!("cargo test: {e}"))?;
     let mut sum = Sum::default();
     for line in BufReader::new(child.stdout.take().ok_or("cargo test has no output")?).lines() {

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`Clip`], [`Shape`] | the stream that is published, without end |
 //! | [`Marker`] | which frame it is and when it was sent, on a clock that all processes share: an SEI message in pictures, the first bytes of a sound |
-//! | [`Peer`] | a protocol's client: [`RtmpPeer`], [`HttpFlvPeer`]; nothing of arcly's is used, so that its mistakes show |
+//! | [`Peer`] | a protocol's client: [`RtmpPeer`], [`HttpFlvPeer`], [`LlHlsPeer`]; nothing of arcly's is used, so that its mistakes show |
 //! | [`Feeder`], [`Audience`] | publishers, and readers by the thousand, on an epoll loop each |
 //! | [`Protocol`], [`Stage`] | how readers read, and a server with a publisher for them |
 //! | [`Program`] | what is measured: arcly, nginx-rtmp, and [`rawfan`](rawfan()), the floor |
@@ -23,6 +23,7 @@ mod chunks;
 mod clip;
 mod feeder;
 mod flv;
+mod hls;
 mod marker;
 mod peer;
 pub mod play;
@@ -37,6 +38,7 @@ pub use chunks::put_message;
 pub use clip::{AUDIO, Clip, Frame, HEAD, Position, Shape, Tag, VIDEO};
 pub use feeder::{Feeder, Pace, Plan};
 pub use flv::{HttpFlvPeer, RawFlvPeer};
+pub use hls::LlHlsPeer;
 pub use marker::{MARKER, Marker, clock_ns};
 pub use peer::Peer;
 pub use rawfan::{Format, rawfan, rawsink};

@@ -6,8 +6,9 @@
 //! | [`flv`] | FLV as a stream: packets that all readers share, files, and (feature `http`) handlers to mount in any HTTP server |
 //! | [`fmp4`] | fragmented MP4 and CMAF: initialisation segments and fragments, without copying media; files, fragmented and plain, both ways; a stream as a file without end |
 //! | [`hls`] | HLS and LL-HLS: playlists, and (feature `http`) handlers |
-//! | [`live`] | a live stream as a bounded window of CMAF segments and parts, which HLS and DASH serve |
+//! | [`live`] | a live stream as a bounded window of CMAF segments and parts, or of MPEG-TS segments, which HLS and DASH serve; encrypted with feature `encryption` |
 //! | `record` | recordings, and an index of them (feature `record`) |
+//! | [`scte35`] | what a splice message says about breaks |
 //! | [`ts`] | MPEG transport streams: demuxer, muxer, packets that all readers share, segments; HTTP (feature `http`), UDP (feature `udp`) |
 //! | `http` | streams over HTTP as one body without end, whatever the container (feature `http`) |
 //!
@@ -25,4 +26,5 @@ pub mod http;
 pub mod live;
 #[cfg(feature = "record")]
 pub mod record;
+pub mod scte35;
 pub mod ts;

@@ -11,6 +11,7 @@ use arcly_core::contract::storage::StorageError;
 use arcly_core::egress::{Egress, Tick};
 use arcly_core::{AppSpec, Engine, Stream, StreamKey, Takeover, TimeDelta};
 use arcly_mux::hls::http::Hls;
+use arcly_mux::live::Encryption;
 use arcly_mux::record::Recordings;
 use arcly_mux::ts::udp::Receiver;
 use tokio::net::TcpListener;
@@ -20,7 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Authenticators, InForce};
 use crate::certificate::Certificate;
 use crate::config::{
-    AppConfig, Config, ConfigError, EgressConfig, HlsConfig, Listen, TakeoverConfig, UdpInputConfig,
+    AppConfig, Config, ConfigError, EgressConfig, HlsConfig, HlsEncryption, Listen, TakeoverConfig,
+    UdpInputConfig,
 };
 use crate::http::Connections;
 use crate::relay::Relays;
@@ -407,6 +409,10 @@ fn build_hls(config: &HlsConfig, engine: &Arc<Engine>, shutdown: &CancellationTo
         segment: TimeDelta::from_duration(config.segment.0),
         window: TimeDelta::from_duration(config.window.0),
         max_bytes: usize::try_from(config.max_bytes.0).unwrap_or(usize::MAX),
+        encryption: match config.encryption {
+            HlsEncryption::None => None,
+            HlsEncryption::Aes128 => Some(Encryption::every(config.key_segments)),
+        },
     };
     let muxers = arcly_mux::hls::http::Config {
         live,

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use arcly_core::{MediaEvent, MediaFrame, TimeDelta, TrackId};
+use arcly_mux::{flv, ts};
 use arcly_testkit::clips::{self, Clip};
 use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::hls::{Checker, Media, check_multivariant};
 use arcly_testkit::{framehash, http, need, process};
+use bytes::Bytes;
 use interop::{LIMIT, Scene, publish};
 
 /// Every stream is muxed from its first second on.
@@ -37,10 +40,15 @@ struct Client {
 impl Client {
     /// Opens a stream, waiting until it is there.
     fn open(scene: &Scene, stream: &str) -> Self {
+        Self::open_as(scene, stream, "index.m3u8")
+    }
+
+    /// The same of another multivariant playlist.
+    fn open_as(scene: &Scene, stream: &str, index: &str) -> Self {
         let addr = scene.addr("http");
         let end = Instant::now() + LIMIT;
         let index = loop {
-            let answer = http::get(addr, &format!("/{stream}/index.m3u8"), LIMIT).expect("an answer");
+            let answer = http::get(addr, &format!("/{stream}/{index}"), LIMIT).expect("an answer");
             if answer.status == 200 {
                 break answer.text();
             }
@@ -98,8 +106,8 @@ impl Client {
         let path = scene.file(&format!("{}_{name}.mp4", self.stream.replace('/', "_")));
         let mut file = std::fs::File::create(&path).expect("the target folder is writable");
         let media = self.checker.last(name).expect("it was followed");
-        let map = media.segments[0].map.clone().expect("a map");
-        for part in std::iter::once(&map).chain(media.segments.iter().map(|segment| &segment.uri)) {
+        let map = media.segments[0].map.clone();
+        for part in map.iter().chain(media.segments.iter().map(|segment| &segment.uri)) {
             file.write_all(&self.files[part]).expect("the target folder is writable");
         }
         path
@@ -108,6 +116,9 @@ impl Client {
 
 /// The query that waits for what comes next.
 fn next_part(media: &Media, skip: bool) -> String {
+    if media.part_target.is_none() {
+        return media.last().map_or_else(String::new, |(msn, _)| format!("?_HLS_msn={}", msn + 1));
+    }
     let skip = if skip { "&_HLS_skip=YES" } else { "" };
     match (media.last(), media.open()) {
         (Some((msn, Some(part))), Some(_)) => format!("?_HLS_msn={msn}&_HLS_part={}{skip}", part + 1),
@@ -167,6 +178,59 @@ fn m33_every_packet_of_every_rendition_is_what_was_sent() {
     });
 }
 
+/// The frames that a container holds.
+fn frames(poll: impl FnMut() -> Option<MediaEvent>) -> Vec<MediaFrame> {
+    let events = std::iter::from_fn(poll);
+    events.filter_map(|event| if let MediaEvent::Frame(frame) = event { Some(frame) } else { None }).collect()
+}
+
+/// The payloads of a track, and when they are decoded and presented after the first picture is decoded.
+fn of_track(frames: &[MediaFrame], track: TrackId) -> Vec<(Bytes, TimeDelta, TimeDelta)> {
+    let first = frames.iter().find(|frame| frame.track == TrackId::VIDEO).expect("a picture").dts;
+    let ours = frames.iter().filter(|frame| frame.track == track);
+    ours.map(|frame| (frame.payload.clone(), frame.dts - first, frame.pts - first)).collect()
+}
+
+/// The old players' way in, and every packet in it, sound and pictures together.
+#[test]
+fn m33_every_packet_of_segments_in_mpeg_ts_is_what_was_sent() {
+    let ff9 = need!(ffmpeg9);
+    let scene = Scene::start_with("hls_ts_packets", ALWAYS, &[]);
+    let clips: [Clip; 2] = [clips::H264_AAC, clips::HEVC_AAC];
+    std::thread::scope(|threads| {
+        for clip in clips {
+            let (scene, ff9) = (&scene, &ff9);
+            threads.spawn(move || {
+                let (path, file) = (format!("live/ts_{}", clip.name), clip.file(ff9));
+                let mut publisher = publish(clip.name, ff9, &file, &scene.flv(&path));
+                let mut client = Client::open_as(scene, &path, "index.m3u8?container=ts");
+                assert_eq!(client.renditions, ["video0_ts.m3u8"]);
+                while client.follow() {}
+                publisher.end_ok(LIMIT);
+                client.checker.assert_clean();
+                let saved = std::fs::read(client.save(scene, "video0_ts.m3u8")).expect("a file");
+                let mut demuxer = ts::Demuxer::default();
+                demuxer.push(&saved).and_then(|()| demuxer.finish()).expect("MPEG-TS");
+                assert_eq!(demuxer.counters(), ts::Counters::default(), "continuous over all segments");
+                let mut reader = flv::Reader::new();
+                reader.push(&std::fs::read(&file).expect("a file")).expect("FLV");
+                let sent = frames(|| reader.poll_event());
+                let got = frames(|| demuxer.poll_event());
+                for track in [TrackId::VIDEO, TrackId::AUDIO] {
+                    let (sent, got) = (of_track(&sent, track), of_track(&got, track));
+                    assert_eq!(sent.len(), got.len(), "{}: track {track}", clip.name);
+                    // The messages of an `hvcC` record stand before its pictures in MPEG-TS, as parameter sets do.
+                    let same = |sent: &(Bytes, TimeDelta, TimeDelta), got: &(Bytes, TimeDelta, TimeDelta)| {
+                        got.0.ends_with(&sent.0) && (sent.1, sent.2) == (got.1, got.2)
+                    };
+                    let differs = sent.iter().zip(&got).position(|(sent, got)| !same(sent, got));
+                    assert_eq!(differs, None, "{}: frame of track {track}", clip.name);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn f01_a_reconnect_is_one_discontinuity_and_breaks_no_rule() {
     let ff5 = need!(ffmpeg);
@@ -215,19 +279,17 @@ fn plays(ffmpeg: &Path, url: &str) {
     assert!(output.status.success() && complaints(&said).is_empty(), "{}: {said}", ffmpeg.display());
 }
 
-#[test]
-fn ffmpeg_and_gstreamer_play_it_without_a_complaint() {
-    let (ff5, ff9, gst) = (need!(ffmpeg), need!(ffmpeg9), need!(gst_launch));
-    let scene = Scene::start_with("hls_players", ALWAYS, &[]);
-    let url = format!("http://{}/live/x/index.m3u8", scene.addr("http"));
-    let _publisher = publish("publisher", &ff5, &clips::LONG.file(&ff5), &scene.rtmp("live/x"));
-    let _ready = Client::open(&scene, "live/x");
+/// Both FFmpegs and GStreamer play a multivariant playlist, GStreamer until the stream ends.
+fn all_play(scene: &Scene, stream: &str, index: &str, programs: (&Path, &Path, &Path)) {
+    let (ff5, ff9, gst) = programs;
+    let url = format!("http://{}/{stream}/{index}", scene.addr("http"));
+    let _publisher = publish("publisher", ff5, &clips::LONG.file(ff5), &scene.rtmp(stream));
+    let _ready = Client::open_as(scene, stream, index);
     std::thread::scope(|threads| {
-        threads.spawn(|| plays(&ff5, &url));
-        threads.spawn(|| plays(&ff9, &url));
+        threads.spawn(|| plays(ff5, &url));
+        threads.spawn(|| plays(ff9, &url));
         threads.spawn(|| {
-            // Until the stream ends, which GStreamer ends with.
-            let mut command = Command::new(&gst);
+            let mut command = Command::new(gst);
             command.args([
                 "-q",
                 "playbin",
@@ -239,5 +301,30 @@ fn ffmpeg_and_gstreamer_play_it_without_a_complaint() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && !said.contains("ERROR") && !said.contains("WARN"), "{said}");
         });
+    });
+}
+
+#[test]
+fn ffmpeg_and_gstreamer_play_it_without_a_complaint() {
+    let (ff5, ff9, gst) = (need!(ffmpeg), need!(ffmpeg9), need!(gst_launch));
+    let scene = Scene::start_with("hls_players", ALWAYS, &[]);
+    std::thread::scope(|threads| {
+        for (stream, index) in [("live/x", "index.m3u8"), ("live/y", "index.m3u8?container=ts")] {
+            let (scene, programs) = (&scene, (ff5.as_path(), ff9.as_path(), gst.as_path()));
+            threads.spawn(move || all_play(scene, stream, index, programs));
+        }
+    });
+}
+
+#[test]
+fn ffmpeg_and_gstreamer_play_encrypted_segments_without_a_complaint() {
+    let (ff5, ff9, gst) = (need!(ffmpeg), need!(ffmpeg9), need!(gst_launch));
+    let config = "\n[hls]\nalways = true\nencryption = \"aes-128\"\nkey_segments = 2\n";
+    let scene = Scene::start_with("hls_encrypted", config, &[]);
+    std::thread::scope(|threads| {
+        for (stream, index) in [("live/x", "index.m3u8"), ("live/y", "index.m3u8?container=ts")] {
+            let (scene, programs) = (&scene, (ff5.as_path(), ff9.as_path(), gst.as_path()));
+            threads.spawn(move || all_play(scene, stream, index, programs));
+        }
     });
 }

@@ -172,11 +172,12 @@ impl Manifest<'_> {
         })
     }
 
-    /// When the first picture that is listed came.
+    /// When the first picture that is listed came; the `prft` box before each segment says the same of it.
     fn producer_time(&self, out: &mut Xml, first: &Segment) -> io::Result<()> {
         let ticks = first.presented.to_ticks(first.init.timescale);
         let attributes = [
             ("id", "0".to_owned()),
+            ("inband", "true".to_owned()),
             ("type", "encoder".to_owned()),
             ("wallClockTime", date(first.date)),
             ("presentationTime", ticks.to_string()),

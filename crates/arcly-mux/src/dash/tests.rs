@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arcly_core::wall::Rfc3339;
 use arcly_core::{FrameFlags, MediaFrame, TimeDelta, Timestamp, TrackSet};
 use arcly_testkit::media::Source;
 use quick_xml::events::Event;
@@ -168,4 +169,28 @@ fn the_epoch_stays_as_segments_go() {
     }
     let difference = |at: &SystemTime| at.duration_since(epochs[0]).unwrap_or_else(|error| error.duration());
     assert!(epochs.iter().all(|at| difference(at) <= Duration::from_millis(1)));
+}
+
+#[test]
+fn the_producer_reference_time_is_that_of_the_first_segment() {
+    let source = Source::h264_aac();
+    let mut segmenter = segmenter(&source.tracks());
+    push(&mut segmenter, source.seconds(50));
+    let views = views(&segmenter);
+    let text = render(&views, "");
+    let elements = elements(&text);
+    for (view, reference) in views.iter().zip(all(&elements, "ProducerReferenceTime")) {
+        let media = &view.listed()[0].parts[0].bytes;
+        assert_eq!((&media[4..8], reference["inband"].as_str()), (&b"prft"[..], "true"));
+        let number = |at: usize| u64::from_be_bytes(media[at..at + 8].try_into().expect("eight bytes"));
+        assert_eq!(number(24).to_string(), reference["presentationTime"]);
+        let said: Rfc3339 = reference["wallClockTime"].parse().expect("a date");
+        let since = said.0.duration_since(UNIX_EPOCH).expect("after 1970");
+        let seconds = f64::from(u32::try_from(number(16) >> 32).expect("32 bits")) - 2_208_988_800.0
+            + (number(16) & 0xFFFF_FFFF) as f64 / 4_294_967_296.0;
+        assert!((seconds - since.as_secs_f64()).abs() < 0.002, "{seconds} {since:?}");
+        // The clock of this source starts with its media: what was presented when is known.
+        let presented = view.listed()[0].presented - Timestamp::ZERO;
+        assert!((since - START).as_secs_f64() - presented.as_secs_f64() < 0.002);
+    }
 }

@@ -87,14 +87,15 @@ impl Directives {
         Ok(false)
     }
 
-    /// The query without directives, for the URIs of a playlist.
+    /// The query without directives and what else is not the client's own, for the URIs of a playlist.
     #[must_use]
     pub fn strip(query: &str) -> String {
         let is_safe =
             |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`' | '{' | '}');
         // First, so that nothing becomes a directive by what is left out of it.
         let safe: String = query.chars().filter(is_safe).collect();
-        let ours = |pair: &&str| pair.starts_with("_HLS_") || pair.is_empty();
+        let ours =
+            |pair: &&str| pair.starts_with("_HLS_") || pair.starts_with("container=") || pair.is_empty();
         let rest: Vec<&str> = safe.split('&').filter(|pair| !ours(pair)).collect();
         rest.join("&")
     }
@@ -123,6 +124,7 @@ mod tests {
             assert_eq!(Directives::from_query(query), expect, "{query:?}");
         }
         assert_eq!(Directives::strip("_HLS_msn=1&token=x&_HLS_part=2&a=b"), "token=x&a=b");
+        assert_eq!(Directives::strip("container=ts&token=x"), "token=x");
         assert_eq!(Directives::strip("token=x\"\n#EXT"), "token=x#EXT");
     }
 }

@@ -1,14 +1,14 @@
 //! Media playlists.
 
-use core::fmt::{self, Write as _};
+use core::fmt;
 use std::sync::{Arc, OnceLock};
 
 use arcly_core::wall::Rfc3339;
 use arcly_core::{TimeDelta, TrackId, TrackKind};
 
 use super::text::{Text, Writer};
-use super::{File, Run, VERSION};
-use crate::live::{DateRange, Init, Part, Segment, View};
+use super::{File, MAP_VERSION, Run, TS_VERSION, VERSION};
+use crate::live::{Container, Cue, DateRange, Init, Key, Part, Segment, View};
 
 /// Bytes of a playlist without its segments, and of a segment with its parts: what is set aside before writing.
 const HEAD: usize = 1_024;
@@ -73,6 +73,9 @@ impl MediaPlaylist {
 
     /// How many segments a delta leaves out: those that end before the skip boundary.
     fn skipped(&self) -> usize {
+        if !self.view.low_latency {
+            return 0;
+        }
         let mut from_end = self.view.open.as_ref().map_or(TimeDelta::ZERO, |open| open.duration);
         let listed = self.view.listed();
         let kept = listed.iter().rev().take_while(|segment| {
@@ -85,6 +88,9 @@ impl MediaPlaylist {
 
     /// The first listed segment with parts.
     fn parts_from(&self) -> usize {
+        if !self.view.low_latency {
+            return self.view.listed().len();
+        }
         let near = TimeDelta(self.view.plan.target.0.saturating_mul(PARTS_LISTED));
         let mut from_end = self.view.open.as_ref().map_or(TimeDelta::ZERO, |open| open.duration);
         let listed = self.view.listed();
@@ -104,19 +110,22 @@ impl MediaPlaylist {
             out.put(format_args!("#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}\n"));
         }
         let parts_from = self.parts_from();
-        let mut map: Option<&Arc<Init>> = None;
+        let mut force = InForce::default();
         for (at, segment) in listed.iter().enumerate() {
             if at >= skipped {
-                self.put_tags(&mut out, segment, map);
+                self.put_tags(&mut out, segment, &force);
                 if at >= parts_from {
                     segment.parts.iter().for_each(|part| self.put_part(&mut out, part));
                 }
                 self.put_segment(&mut out, segment);
             }
-            map = Some(&segment.init);
+            force = InForce { map: Some(&segment.init), key: segment.key.as_ref().or(force.key) };
         }
-        self.put_edge(&mut out, map);
-        for report in reports.iter().filter(|report| report.track != self.view.track) {
+        if self.view.low_latency {
+            self.put_edge(&mut out, &force);
+        }
+        let others = |report: &&Report| self.view.low_latency && report.track != self.view.track;
+        for report in reports.iter().filter(others) {
             out.put(format_args!("#EXT-X-RENDITION-REPORT:URI=\""));
             out.uri(File::Media(report.kind, report.track));
             out.put(format_args!("\",LAST-MSN={},LAST-PART={}\n", report.msn, report.part));
@@ -134,39 +143,54 @@ impl MediaPlaylist {
         let discontinuities =
             first.map_or(0, |first| first.discontinuity_sequence.saturating_sub(first.discontinuity.into()));
         out.put(format_args!(
-            "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-TARGETDURATION:{}\n\
-             #EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={},CAN-SKIP-UNTIL={}\n\
-             #EXT-X-PART-INF:PART-TARGET={}\n#EXT-X-MEDIA-SEQUENCE:{msn}\n\
-             #EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}\n",
+            "#EXTM3U\n#EXT-X-VERSION:{}\n#EXT-X-TARGETDURATION:{}\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES",
+            version(view),
             plan.target_seconds(),
-            Seconds(plan.part_hold_back()),
-            Seconds(plan.skip_boundary()),
-            Seconds(plan.part_target),
+        ));
+        if view.low_latency {
+            out.put(format_args!(
+                ",PART-HOLD-BACK={},CAN-SKIP-UNTIL={}\n#EXT-X-PART-INF:PART-TARGET={}",
+                Seconds(plan.part_hold_back()),
+                Seconds(plan.skip_boundary()),
+                Seconds(plan.part_target),
+            ));
+        }
+        out.put(format_args!(
+            "\n#EXT-X-MEDIA-SEQUENCE:{msn}\n#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}\n"
         ));
         if view.independent {
             out.put(format_args!("#EXT-X-INDEPENDENT-SEGMENTS\n"));
         }
     }
 
-    /// The tags that apply to a segment and to its first part. `map` is what the segment before it needs.
-    fn put_tags(&self, out: &mut Writer, segment: &Segment, map: Option<&Arc<Init>>) {
+    fn needs_map(&self, segment: &Segment, force: &InForce<'_>) -> bool {
+        let changed = force.map.is_none_or(|map| map.number != segment.init.number);
+        self.view.container == Container::Cmaf && changed
+    }
+
+    /// The tags that apply to a segment and to its first part, given what the segment before it needs.
+    fn put_tags(&self, out: &mut Writer, segment: &Segment, force: &InForce<'_>) {
         if segment.discontinuity {
             out.put(format_args!("#EXT-X-DISCONTINUITY\n"));
         }
-        if map.is_none_or(|map| map.number != segment.init.number) {
+        let mut key = force.key.map(|key| key.number());
+        if self.needs_map(segment, force) {
+            if key.take().is_some() {
+                out.put(format_args!("#EXT-X-KEY:METHOD=NONE\n"));
+            }
             out.put(format_args!("#EXT-X-MAP:URI=\""));
             out.uri(File::Init(self.kind, self.view.track, self.run, segment.init.number));
             out.put(format_args!("\"\n"));
         }
-        out.put(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}\n", Rfc3339(segment.date)));
-        for DateRange { id, start, scte35 } in &segment.ranges {
-            let mut hex = String::with_capacity(scte35.len().saturating_mul(2));
-            for byte in scte35 {
-                let _ = write!(hex, "{byte:02X}");
-            }
-            out.put(format_args!("#EXT-X-DATERANGE:ID=\"scte35-{id}\",START-DATE=\"{}\",", Rfc3339(*start)));
-            out.put(format_args!("SCTE35-CMD=0x{hex}\n"));
+        if let Some(wanted) =
+            segment.key.as_ref().map(|key| key.number()).filter(|wanted| key != Some(*wanted))
+        {
+            out.put(format_args!("#EXT-X-KEY:METHOD=AES-128,URI=\""));
+            out.uri(File::Key(self.view.container, self.kind, self.view.track, self.run, wanted));
+            out.put(format_args!("\"\n"));
         }
+        out.put(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}\n", Rfc3339(segment.date)));
+        segment.ranges.iter().for_each(|range| put_range(out, range));
     }
 
     fn put_part(&self, out: &mut Writer, part: &Part) {
@@ -182,21 +206,24 @@ impl MediaPlaylist {
             out.put(format_args!("#EXT-X-GAP\n"));
         }
         out.put(format_args!("#EXTINF:{},\n", Seconds(segment.duration)));
-        out.uri(File::Segment(self.kind, self.view.track, self.run, segment.msn));
+        out.uri(match self.view.container {
+            Container::Cmaf => File::Segment(self.kind, self.view.track, self.run, segment.msn),
+            Container::Ts => File::TsSegment(self.kind, self.view.track, self.run, segment.msn),
+        });
         out.put(format_args!("\n"));
     }
 
     /// The parts of the segment that is being made, and what comes next.
-    fn put_edge(&self, out: &mut Writer, map: Option<&Arc<Init>>) {
+    fn put_edge(&self, out: &mut Writer, force: &InForce<'_>) {
         if let Some(open) = &self.view.open {
             if open.parts.is_empty() {
-                if map.is_none_or(|map| map.number != open.init.number) && !self.view.ended {
+                if self.needs_map(open, force) && !self.view.ended {
                     out.put(format_args!("#EXT-X-PRELOAD-HINT:TYPE=MAP,URI=\""));
                     out.uri(File::Init(self.kind, self.view.track, self.run, open.init.number));
                     out.put(format_args!("\"\n"));
                 }
             } else {
-                self.put_tags(out, open, map);
+                self.put_tags(out, open, force);
                 open.parts.iter().for_each(|part| self.put_part(out, part));
             }
         }
@@ -206,6 +233,42 @@ impl MediaPlaylist {
             out.put(format_args!("\"\n"));
         }
     }
+}
+
+/// What applies to segments until another tag says otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+struct InForce<'a> {
+    map: Option<&'a Arc<Init>>,
+    key: Option<&'a Arc<Key>>,
+}
+
+const fn version(view: &View) -> u32 {
+    match view.container {
+        Container::Ts => TS_VERSION,
+        Container::Cmaf if view.low_latency => VERSION,
+        Container::Cmaf => MAP_VERSION,
+    }
+}
+
+fn put_range(out: &mut Writer, range: &DateRange) {
+    let start = Rfc3339(range.start);
+    out.put(format_args!("#EXT-X-DATERANGE:ID=\"scte35-{}\",START-DATE=\"{start}\"", range.id));
+    if let Some(end) = range.end {
+        out.put(format_args!(",END-DATE=\"{}\"", Rfc3339(end)));
+    }
+    if let Some(planned) = range.planned {
+        out.put(format_args!(",PLANNED-DURATION={}", Seconds(planned)));
+    }
+    let cue = match range.cue {
+        Cue::Command => "CMD",
+        Cue::Out => "OUT",
+        Cue::In => "IN",
+    };
+    out.put(format_args!(",SCTE35-{cue}=0x"));
+    for byte in &range.scte35 {
+        out.put(format_args!("{byte:02X}"));
+    }
+    out.put(format_args!("\n"));
 }
 
 /// Seconds with five decimals, rounded to the nearest.

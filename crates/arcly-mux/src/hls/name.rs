@@ -5,10 +5,14 @@ use core::str::FromStr;
 
 use arcly_core::{TrackId, TrackKind};
 
+use crate::live::Container;
+
 /// The name of the multivariant playlist.
 const INDEX: &str = "index.m3u8";
 /// The name of the DASH manifest.
 const MANIFEST: &str = "manifest.mpd";
+/// The multivariant playlist of segments in MPEG-TS.
+const TS_INDEX: &str = "index.m3u8?container=ts";
 
 /// Tells the files of one run of a stream from those of another, so that what was cached of the one is not taken for the
 /// other: names of media are never used again.
@@ -21,16 +25,25 @@ pub struct Run(pub u64);
 pub enum File {
     /// `index.m3u8`.
     Multivariant,
+    /// `index.m3u8?container=ts`, of segments in MPEG-TS. As the query is no part of a path, [`split`](Self::split) does not
+    /// find it; [`in_container`](Self::in_container) does.
+    TsMultivariant,
     /// `manifest.mpd`, of DASH, whose media have the names of HLS.
     Manifest,
     /// `video0.m3u8`, `audio1.m3u8`.
     Media(TrackKind, TrackId),
+    /// `video0_ts.m3u8`.
+    TsMedia(TrackKind, TrackId),
     /// `video0_RUN_init0.m4s`.
     Init(TrackKind, TrackId, Run, u64),
     /// `video0_RUN_seg17.m4s`, by its media sequence number.
     Segment(TrackKind, TrackId, Run, u64),
     /// `video0_RUN_part170.m4s`, counted over all segments.
     Part(TrackKind, TrackId, Run, u64),
+    /// `video0_RUN_seg17.ts`.
+    TsSegment(TrackKind, TrackId, Run, u64),
+    /// `video0_RUN_seg16.m4s.key`, `video0_RUN_seg16.ts.key`, by the first segment that needs it.
+    Key(Container, TrackKind, TrackId, Run, u64),
 }
 
 impl File {
@@ -41,16 +54,47 @@ impl File {
         Some((stream, file.parse().ok()?))
     }
 
+    /// The playlist of the same in MPEG-TS, where the query asks for that: `container=ts`.
+    #[must_use]
+    pub fn in_container(self, query: Option<&str>) -> Self {
+        let wanted = query.unwrap_or_default().split('&').any(|pair| pair == "container=ts");
+        match self {
+            Self::Multivariant if wanted => Self::TsMultivariant,
+            Self::Media(kind, track) if wanted => Self::TsMedia(kind, track),
+            other => other,
+        }
+    }
+
+    /// What the stream's segments are made of where this file is of.
+    #[must_use]
+    pub const fn container(&self) -> Container {
+        match self {
+            Self::TsMultivariant | Self::TsMedia(..) | Self::TsSegment(..) => Container::Ts,
+            Self::Key(container, ..) => *container,
+            _ => Container::Cmaf,
+        }
+    }
+
     /// The rendition that it is of; `None` for what is of all.
     #[must_use]
     pub const fn track(&self) -> Option<TrackId> {
         match self {
-            Self::Multivariant | Self::Manifest => None,
+            Self::Multivariant | Self::TsMultivariant | Self::Manifest => None,
             Self::Media(_, track)
+            | Self::TsMedia(_, track)
             | Self::Init(_, track, ..)
             | Self::Segment(_, track, ..)
+            | Self::TsSegment(_, track, ..)
+            | Self::Key(_, _, track, ..)
             | Self::Part(_, track, ..) => Some(*track),
         }
+    }
+}
+
+const fn extension(container: Container) -> &'static str {
+    match container {
+        Container::Cmaf => "m4s",
+        Container::Ts => "ts",
     }
 }
 
@@ -58,11 +102,17 @@ impl fmt::Display for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Multivariant => f.write_str(INDEX),
+            Self::TsMultivariant => f.write_str(TS_INDEX),
             Self::Manifest => f.write_str(MANIFEST),
             Self::Media(kind, track) => write!(f, "{kind}{track}.m3u8"),
+            Self::TsMedia(kind, track) => write!(f, "{kind}{track}_ts.m3u8"),
             Self::Init(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_init{n}.m4s", run.0),
             Self::Segment(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_seg{n}.m4s", run.0),
             Self::Part(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_part{n}.m4s", run.0),
+            Self::TsSegment(kind, track, run, n) => write!(f, "{kind}{track}_{:x}_seg{n}.ts", run.0),
+            Self::Key(container, kind, track, run, n) => {
+                write!(f, "{kind}{track}_{:x}_seg{n}.{}.key", run.0, extension(*container))
+            }
         }
     }
 }
@@ -79,6 +129,7 @@ impl FromStr for File {
     fn from_str(name: &str) -> Result<Self, NotAFile> {
         let file = match name {
             INDEX => Some(Self::Multivariant),
+            TS_INDEX => Some(Self::TsMultivariant),
             MANIFEST => Some(Self::Manifest),
             name => decode(name),
         };
@@ -89,19 +140,30 @@ impl FromStr for File {
 fn decode(name: &str) -> Option<File> {
     let kinds = [TrackKind::Video, TrackKind::Audio];
     let (kind, rest) = kinds.into_iter().find_map(|kind| Some((kind, name.strip_prefix(kind.as_str())?)))?;
-    if let Some(track) = rest.strip_suffix(".m3u8") {
-        return Some(File::Media(kind, TrackId::new(track.parse().ok()?)?));
+    let track = |text: &str| TrackId::new(text.parse().ok()?);
+    if let Some(name) = rest.strip_suffix(".m3u8") {
+        return match name.strip_suffix("_ts") {
+            Some(name) => Some(File::TsMedia(kind, track(name)?)),
+            None => Some(File::Media(kind, track(name)?)),
+        };
     }
-    let mut fields = rest.strip_suffix(".m4s")?.splitn(3, '_');
-    let track = TrackId::new(fields.next()?.parse().ok()?)?;
+    let (rest, of) = rest.split_once('.')?;
+    let mut fields = rest.splitn(3, '_');
+    let track = track(fields.next()?)?;
     let run = Run(u64::from_str_radix(fields.next()?, 16).ok()?);
     let file = fields.next()?;
-    type Make = fn(TrackKind, TrackId, Run, u64) -> File;
-    let makers: [(&str, Make); 3] = [("init", File::Init), ("seg", File::Segment), ("part", File::Part)];
-    makers.into_iter().find_map(|(prefix, make)| {
-        let number = file.strip_prefix(prefix)?.parse().ok()?;
-        Some(make(kind, track, run, number))
-    })
+    let number = |prefix| file.strip_prefix(prefix)?.parse::<u64>().ok();
+    let (init, segment, part) = (number("init"), number("seg"), number("part"));
+    match of {
+        "m4s" => init
+            .map(|number| File::Init(kind, track, run, number))
+            .or(segment.map(|number| File::Segment(kind, track, run, number)))
+            .or(part.map(|number| File::Part(kind, track, run, number))),
+        "ts" => Some(File::TsSegment(kind, track, run, segment?)),
+        "m4s.key" => Some(File::Key(Container::Cmaf, kind, track, run, segment?)),
+        "ts.key" => Some(File::Key(Container::Ts, kind, track, run, segment?)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +180,14 @@ mod tests {
             ("audio1_1a2b_init0.m4s", Some(File::Init(TrackKind::Audio, track, run, 0))),
             ("video1_1a2b_seg17.m4s", Some(File::Segment(TrackKind::Video, track, run, 17))),
             ("video1_1a2b_part170.m4s", Some(File::Part(TrackKind::Video, track, run, 170))),
+            ("index.m3u8?container=ts", Some(File::TsMultivariant)),
+            ("audio1_ts.m3u8", Some(File::TsMedia(TrackKind::Audio, track))),
+            ("video1_1a2b_seg17.ts", Some(File::TsSegment(TrackKind::Video, track, run, 17))),
+            ("video1_1a2b_seg6.m4s.key", Some(File::Key(Container::Cmaf, TrackKind::Video, track, run, 6))),
+            ("video1_1a2b_seg6.ts.key", Some(File::Key(Container::Ts, TrackKind::Video, track, run, 6))),
+            ("video1_1a2b_part6.ts", None),
+            ("video1_1a2b_seg6.key", None),
+            ("video1_ts_ts.m3u8", None),
             ("video01.m3u8", None),
             ("video64.m3u8", None),
             ("video+1.m3u8", None),
@@ -132,5 +202,10 @@ mod tests {
         }
         assert_eq!(File::split("live/a/b/index.m3u8"), Some(("live/a/b", File::Multivariant)));
         assert_eq!(File::split("index.m3u8"), None);
+        let media = File::Media(TrackKind::Audio, track);
+        assert_eq!(File::Multivariant.in_container(Some("a=b&container=ts")), File::TsMultivariant);
+        assert_eq!(media.in_container(Some("container=ts")), File::TsMedia(TrackKind::Audio, track));
+        assert_eq!(media.in_container(Some("container=tsx")), media);
+        assert_eq!(File::Manifest.in_container(Some("container=ts")), File::Manifest);
     }
 }

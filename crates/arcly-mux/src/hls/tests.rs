@@ -272,6 +272,48 @@ fn splice_messages_are_date_ranges() {
     assert!(text.contains(expect), "{text}");
 }
 
+/// `splice_insert` of event 7, a break of 30 s: its beginning, or its end.
+fn splice_insert(out: bool) -> Bytes {
+    let mut section = vec![0xFC, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xF0, 0x0A, 5, 0, 0, 0, 7, 0x7F];
+    section.push(if out { 0xF0 } else { 0x50 });
+    if out {
+        section.extend([0x7E, 0, 0x29, 0x32, 0xE0]);
+    }
+    section.extend([0, 1, 0, 0, 0, 0, 1, 2, 3, 4]);
+    section[2] = u8::try_from(section.len() - 3).expect("short");
+    section.into()
+}
+
+#[test]
+fn a_break_is_one_date_range_from_its_splice_time_to_its_end() {
+    let source = Source::h264();
+    let mut tracks = source.tracks();
+    tracks.insert(Track::new(TrackId::DATA, CodecId::Scte35, CodecConfig::None));
+    let mut origin = Origin::new(&tracks);
+    origin.kinds.retain(|one| one.1 != TrackKind::Data);
+    let message = |came: i64, applies: i64, out| {
+        MediaFrame::new(TrackId::DATA, Timestamp::from_millis(came), splice_insert(out))
+            .with_pts(Timestamp::from_millis(applies))
+    };
+    origin.feed(range(source.clone(), 0, 3_100));
+    origin.feed([message(3_080, 6_000, true), message(3_080, 6_000, true)]);
+    origin.feed(range(source.clone(), 3_100, 9_100));
+    origin.feed([message(9_080, 10_000, false)]);
+    origin.feed(range(source, 9_100, 14_000));
+    origin.clean();
+    let playlist = MediaPlaylist::new(TrackKind::Video, Run(7), origin.view(VIDEO));
+    let text = text(playlist.full(Vec::new));
+    let ranges: Vec<&str> = text.lines().filter(|line| line.starts_with("#EXT-X-DATERANGE")).collect();
+    let name = "#EXT-X-DATERANGE:ID=\"scte35-0\",START-DATE=\"2027-01-15T08:00:06.000Z\"";
+    assert_eq!(ranges.len(), 2, "{ranges:#?}");
+    assert!(
+        ranges[0].starts_with(&format!("{name},PLANNED-DURATION=30.00000,SCTE35-OUT=0xFC30")),
+        "{ranges:#?}"
+    );
+    let end = format!("{name},END-DATE=\"2027-01-15T08:00:10.000Z\",SCTE35-IN=0xFC30");
+    assert!(ranges[1].starts_with(&end), "{ranges:#?}");
+}
+
 #[test]
 fn directives_wait_for_what_will_come_and_for_nothing_else() {
     let source = Source::h264();

@@ -7,7 +7,9 @@ use arcly_core::{MediaFrame, TimeDelta, Timestamp, Track, TrackId, TrackKind};
 use bytes::Bytes;
 
 use super::window::{Init, Part, Window};
-use crate::fmp4::{Fragmenter, InitOptions, Mp4Track, MuxError, Prefix, Run, init_segment};
+use crate::fmp4::{
+    Fragmenter, InitOptions, Mp4Track, MuxError, Prefix, ProducerClock, ProducerTime, Run, init_segment,
+};
 
 /// Frames that a part has at most, for streams whose time stands still.
 const MAX_FRAMES: usize = 512;
@@ -62,6 +64,7 @@ impl Lane {
             track: mp4.track().clone(),
             codecs: mp4.codecs(),
             timescale: mp4.timescale(),
+            beside: Vec::new(),
             bytes,
         };
         Self {
@@ -163,7 +166,8 @@ impl Lane {
         let most = self.part_target.min(self.window.room());
         let duration = (end - at).min(most).max(TimeDelta::ZERO);
         let run = Run { frames: &frames, end };
-        let chunk = self.fragmenter.chunk(run, &Prefix::default());
+        let prefix = Prefix { producer_time: self.producer_time(), ..Prefix::default() };
+        let chunk = self.fragmenter.chunk(run, &prefix);
         let independent = frames.iter().any(MediaFrame::is_keyframe);
         // What cannot be written, which the limits of the engine exclude, is missing and listed so.
         let (bytes, ticks) =
@@ -171,6 +175,14 @@ impl Lane {
         let frames = frames.len();
         self.window.push(Part { number: 0, start: at, duration, ticks, frames, independent, bytes });
         self.at = Some(at + duration);
+    }
+
+    /// The date of the segment in the making, in front of its first media: what DASH calls the producer reference time.
+    fn producer_time(&self) -> Option<ProducerTime> {
+        let open = self.window.open().filter(|open| open.is_gap())?;
+        let media_time = u64::try_from(open.presented.to_ticks(self.init.timescale)).ok()?;
+        let clock = ProducerClock::EncoderOutput;
+        Some(ProducerTime { track: self.id(), media_time, time: open.date, clock })
     }
 
     /// Lists that nothing is there for `duration`.

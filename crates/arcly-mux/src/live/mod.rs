@@ -1,10 +1,12 @@
-//! A live stream as a bounded window of CMAF segments and parts: what HLS and DASH serve.
+//! A live stream as a bounded window of segments: CMAF with parts, which HLS and DASH serve, or MPEG-TS for HLS.
 //!
 //! | document | section | here |
 //! |---|---|---|
 //! | draft-pantos-hls-rfc8216bis | 3 segments, 4.4.3.1 target duration, 4.4.4.9 parts | [`Plan`], [`Segmenter`] |
 //! | | 4.4.4.3 discontinuities, 4.4.4.5 maps, 4.4.4.7 gaps | [`Segment`], [`Part`] |
 //! | | 6.2.2 how long segments stay available | [`View`] |
+//! | | 4.4.4.4 keys, 5.2 IV, 6.2.3 encryption | [`Encryption`], [`Key`] |
+//! | | 4.4.5.1 date ranges, SCTE-35 | [`DateRange`] |
 //! | ISO/IEC 23000-19 | 7.3 CMAF header, chunk, segment | through [`crate::fmp4`] |
 //!
 //! ```text
@@ -12,6 +14,8 @@
 //!   MediaFrame ─► Segmenter                                                          ├─► View of each rendition
 //!                         └ followers ── cut where the leader was cut ───────────────┘   (immutable, shared)
 //! ```
+//!
+//! [`TsSegmenter`] makes MPEG-TS of the same frames: segments of all tracks together, without parts.
 //!
 //! No clock, no runtime: frames come with the wall-clock time at which they arrived, and everything follows from them.
 //!
@@ -29,15 +33,20 @@
 pub(crate) mod dates;
 mod lane;
 mod plan;
+mod seal;
 mod segmenter;
+mod splice;
+mod transport;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use plan::Plan;
+pub use seal::{Encryption, Key};
 pub use segmenter::{Continuation, Segmenter};
-pub use window::{DateRange, Init, Part, Segment, View};
+pub use transport::TsSegmenter;
+pub use window::{Container, Cue, DateRange, Init, Part, Segment, View};
 
 use arcly_core::TimeDelta;
 
@@ -45,6 +54,11 @@ use arcly_core::TimeDelta;
 pub const MAX_WAITING: usize = 2_048;
 /// The longest target duration that is chosen by itself.
 pub const MAX_TARGET: TimeDelta = TimeDelta::from_millis(10_000);
+
+/// Renditions that have ended and are kept for those who still read them.
+const MAX_ENDED: usize = 4;
+/// Messages that one segment carries.
+const MAX_RANGES: usize = 32;
 
 /// How a stream is cut, and how much of it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +72,19 @@ pub struct Config {
     pub window: TimeDelta,
     /// Bytes of media that a rendition keeps; the oldest segments go first.
     pub max_bytes: usize,
+    /// Segments are encrypted, whole, which leaves nothing to be listed of the one that is being made.
+    pub encryption: Option<Encryption>,
 }
 
 impl Default for Config {
-    /// Parts of 200 ms, segments of 2 s, 30 s listed, 64 MiB.
+    /// Parts of 200 ms, segments of 2 s, 30 s listed, 64 MiB, nothing encrypted.
     fn default() -> Self {
         Self {
             part: TimeDelta::from_millis(200),
             segment: TimeDelta::from_millis(2_000),
             window: TimeDelta::from_millis(30_000),
             max_bytes: 64 << 20,
+            encryption: None,
         }
     }
 }

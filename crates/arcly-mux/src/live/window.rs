@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use arcly_core::{TimeDelta, Timestamp, Track, TrackId};
 use bytes::Bytes;
 
+use super::seal::{Key, Sealer};
 use super::{Config, Plan};
 
 /// What vanishes when a duration is rounded to seconds (4.4.3.1), less what is lost in writing it.
@@ -24,8 +25,26 @@ pub struct Init {
     pub codecs: Option<String>,
     /// Ticks per second of the media's times.
     pub timescale: arcly_core::Timescale,
-    /// `ftyp` and `moov`.
+    /// Further tracks in the same media, as MPEG-TS can have them.
+    pub beside: Vec<Track>,
+    /// `ftyp` and `moov`; nothing for MPEG-TS.
     pub bytes: Bytes,
+}
+
+impl Init {
+    /// All tracks in the media.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        core::iter::once(&self.track).chain(&self.beside)
+    }
+}
+
+/// What segments are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// CMAF: a track each, with an initialisation segment.
+    Cmaf,
+    /// MPEG-TS: programmes of one or more tracks.
+    Ts,
 }
 
 /// A partial segment: one CMAF chunk, or a hole.
@@ -56,13 +75,30 @@ impl Part {
     }
 }
 
+/// What an SCTE-35 message is to its date range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cue {
+    /// Neither of those.
+    Command,
+    /// A break begins.
+    Out,
+    /// It ends.
+    In,
+}
+
 /// A date range (`EXT-X-DATERANGE`): an SCTE-35 message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DateRange {
-    /// Unique within the stream.
+    /// Unique within the stream; the end of a break has that of its beginning.
     pub id: u64,
-    /// When the message came in the stream.
+    /// When it begins: the splice time of the message where that is known, else when it came in the stream.
     pub start: SystemTime,
+    /// When the break has ended.
+    pub end: Option<SystemTime>,
+    /// How long the break is meant to be.
+    pub planned: Option<TimeDelta>,
+    /// What the message is.
+    pub cue: Cue,
     /// The `splice_info_section`.
     pub scte35: Bytes,
 }
@@ -90,6 +126,8 @@ pub struct Segment {
     pub discontinuity_sequence: u64,
     /// What its media need.
     pub init: Arc<Init>,
+    /// With what it is encrypted, and then it has one part.
+    pub key: Option<Arc<Key>>,
     /// Messages that came with it.
     pub ranges: Vec<DateRange>,
 }
@@ -119,6 +157,10 @@ impl Segment {
 pub struct View {
     /// The track.
     pub track: TrackId,
+    /// What its segments are made of.
+    pub container: Container,
+    /// Its parts are there to be listed, and the segment that is being made is there before it is complete.
+    pub low_latency: bool,
     /// Rises with every change.
     pub version: u64,
     /// What is promised of all segments.
@@ -178,6 +220,12 @@ impl View {
         all.map(|segment| &segment.init).find(|init| init.number == number)
     }
 
+    /// The key of that number, if anything kept needs it.
+    #[must_use]
+    pub fn key(&self, number: u64) -> Option<&Arc<Key>> {
+        self.segments.iter().filter_map(|segment| segment.key.as_ref()).find(|key| key.number() == number)
+    }
+
     /// The newest initialisation segment.
     #[must_use]
     pub fn newest_init(&self) -> Option<&Arc<Init>> {
@@ -199,7 +247,7 @@ impl View {
         let parts =
             self.open.as_ref().filter(|open| open.msn == msn).map_or(0, |open| open.parts.len() as u64);
         let beyond = self.open.as_ref().is_some_and(|open| open.msn > msn && !open.parts.is_empty());
-        complete || beyond || part.is_some_and(|part| parts > part)
+        complete || beyond || self.low_latency && part.is_some_and(|part| parts > part)
     }
 
     /// Bits per second: of the segment with the most, and of all that are listed; of what there is of the first while
@@ -245,7 +293,9 @@ impl View {
 /// The writing side of a rendition.
 #[derive(Debug)]
 pub(super) struct Window {
+    container: Container,
     track: TrackId,
+    sealer: Option<Sealer>,
     plan: Plan,
     max_bytes: usize,
     segments: VecDeque<Arc<Segment>>,
@@ -261,9 +311,11 @@ pub(super) struct Window {
 
 impl Window {
     /// An empty window whose first segment has the number `msn`.
-    pub(super) const fn new(track: TrackId, plan: Plan, config: &Config, msn: u64) -> Self {
+    pub(super) fn new(container: Container, track: TrackId, plan: Plan, config: &Config, msn: u64) -> Self {
         Self {
+            container,
             track,
+            sealer: config.encryption.map(Sealer::new),
             plan,
             max_bytes: config.max_bytes,
             segments: VecDeque::new(),
@@ -342,11 +394,16 @@ impl Window {
 
     /// Completes the open segment. One without parts was none.
     pub(super) fn finish(&mut self) {
-        let Some(open) = self.open.take() else { return };
+        let Some(mut open) = self.open.take() else { return };
         if open.parts.is_empty() {
             return;
         }
         self.independent &= open.is_independent();
+        if let Some(sealer) = &mut self.sealer {
+            self.bytes = self.bytes.saturating_sub(open.bytes);
+            sealer.seal(&mut open);
+            self.bytes = self.bytes.saturating_add(open.bytes);
+        }
         self.next_msn = open.msn.saturating_add(1);
         self.segments.push_back(Arc::new(open));
         self.listed = self.listed.saturating_add(1);
@@ -393,6 +450,8 @@ impl Window {
     pub(super) fn view(&self) -> View {
         View {
             track: self.track,
+            container: self.container,
+            low_latency: self.container == Container::Cmaf && self.sealer.is_none(),
             version: self.version,
             plan: self.plan,
             segments: self.segments.iter().cloned().collect(),

@@ -16,6 +16,7 @@ mod reload;
 mod validate;
 mod value;
 
+use core::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -160,6 +161,9 @@ impl Default for RecordConfig {
     }
 }
 
+/// About a minute of segments of two seconds.
+const KEY_SEGMENTS: NonZeroU64 = NonZeroU64::new(30).expect("not zero");
+
 /// `[hls]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -178,6 +182,21 @@ pub struct HlsConfig {
     pub idle: Span,
     /// Every stream is muxed from its start, so that its first viewer has a window at once.
     pub always: bool,
+    /// Whether segments are encrypted. They are then listed once they are complete, without parts.
+    pub encryption: HlsEncryption,
+    /// A key is used for so many segments of a rendition.
+    pub key_segments: NonZeroU64,
+}
+
+/// `hls.encryption`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum HlsEncryption {
+    /// Not at all.
+    #[serde(rename = "none")]
+    None,
+    /// Whole segments, with keys that arcly makes and serves.
+    #[serde(rename = "aes-128")]
+    Aes128,
 }
 
 impl Default for HlsConfig {
@@ -190,6 +209,8 @@ impl Default for HlsConfig {
             max_bytes: Size(64 << 20),
             idle: Span::secs(60),
             always: false,
+            encryption: HlsEncryption::None,
+            key_segments: KEY_SEGMENTS,
         }
     }
 }

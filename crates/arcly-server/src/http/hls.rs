@@ -19,6 +19,13 @@ use crate::server::Server;
 /// What pages of another origin may read beside the body.
 const EXPOSED: &str = "Content-Length, Content-Range, Date";
 
+/// True for files of HLS and DASH. A segment in MPEG-TS is one too, though streams in MPEG-TS have the same ending: the names
+/// of segments cannot be taken for those of streams that anybody would choose.
+pub(super) fn is_file(path: &str) -> bool {
+    [".m3u8", ".m4s", ".key", "/manifest.mpd"].iter().any(|ending| path.ends_with(ending))
+        || path.ends_with(".ts") && matches!(File::split(path), Some((_, File::TsSegment(..))))
+}
+
 /// Answers a request for a playlist, a manifest, a segment or a part.
 pub(super) async fn answer(server: &Arc<Server>, path: &str, request: Request) -> Response {
     let origin = allowed_origin(server, request.headers());
@@ -41,10 +48,6 @@ async fn serve(server: &Server, path: &str, request: Request) -> Response {
     let Some(hls) = server.hls() else {
         return Problem::new(StatusCode::NOT_FOUND, "HLS is switched off; see hls.enabled").into_response();
     };
-    if request.uri().query().is_some_and(wants_ts) {
-        let detail = "this build of arcly has no HLS with MPEG-TS segments; leave `container=ts` out";
-        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
-    }
     let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
         return internal_error();
     };
@@ -56,8 +59,4 @@ async fn serve(server: &Server, path: &str, request: Request) -> Response {
     shown.protocol = protocol;
     let play = PlayRequest::new(key, client, shown);
     hls.handle(play, file, &parts.method, &parts.headers).await.map(Body::new)
-}
-
-fn wants_ts(query: &str) -> bool {
-    query.split('&').any(|pair| pair == "container=ts")
 }

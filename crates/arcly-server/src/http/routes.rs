@@ -57,14 +57,14 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
     if let Some((key, file)) = recordings::of_path(&path) {
         return recordings::answer(&server, key, file, request).await;
     }
+    if hls::is_file(&path) {
+        return hls::answer(&server, &path, request).await;
+    }
     if let Some((name, container)) = Media::of(&path) {
         return match StreamKey::parse(name) {
             Ok(key) => media::answer(&server, container, key, request).await,
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
-    }
-    if [".m3u8", ".m4s", "/manifest.mpd"].iter().any(|ending| path.ends_with(ending)) {
-        return hls::answer(&server, &path, request).await;
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return not_allowed().into_response();

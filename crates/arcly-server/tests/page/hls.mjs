@@ -1,7 +1,8 @@
-// Plays a stream over LL-HLS or LL-DASH in Chromium for a while, and reports how it went as one line of JSON.
+// Plays a stream over LL-HLS or LL-DASH in Chromium for a while, and reports how it went as one line of JSON. A line before
+// that, `playing`, says that it has begun.
 // Arguments: the server's address, the stream's path, the player (`hls`: the server's own page; `shaka`; for DASH `dashjs`,
-// `shaka-dash`), seconds to play, the folder of node_modules, Chromium,
-// and the folder of node_modules that has the players.
+// `shaka-dash`), seconds to play, or `width=640` for until pictures of that width have been played for two seconds; the folder
+// of node_modules, Chromium, and the folder of node_modules that has the players.
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,13 +23,14 @@ const browser = await chromium.launchPersistentContext(profile, {
 // Counts from the first picture on: time that does not go on is a stall.
 function watch() {
   const video = document.querySelector("video");
-  const seen = { stalls: [], latencies: [], errors: [] };
+  const seen = { stalls: [], latencies: [] };
   window.seen = seen;
-  let last = video.currentTime, since = performance.now(), stalled = 0;
+  const began = performance.now();
+  let last = video.currentTime, since = began, stalled = 0;
   setInterval(() => {
     const now = performance.now();
     if (video.currentTime !== last) {
-      if (stalled) seen.stalls.push(Math.round(stalled));
+      if (stalled) seen.stalls.push({ ms: Math.round(stalled), at: Math.round(now - began) });
       [last, since, stalled] = [video.currentTime, now, 0];
     } else if (now - since > 500) {
       stalled = now - since;
@@ -83,7 +85,17 @@ try {
     return { time: video.currentTime, frames: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, audio: video.webkitAudioDecodedByteCount, width: video.videoWidth };
   });
   report.first = await sample();
-  await page.waitForTimeout(Number(seconds) * 1000);
+  console.log("playing");
+  if (seconds.startsWith("width=")) {
+    const width = Number(seconds.slice("width=".length));
+    const shown = (since) => page.waitForFunction(([width, since]) => {
+      const video = document.querySelector("video");
+      return video.videoWidth === width && (since === null || video.currentTime > since + 2) && { time: video.currentTime };
+    }, [width, since], { timeout: 40000 }).then((handle) => handle.jsonValue());
+    await shown((await shown(null)).time);
+  } else {
+    await page.waitForTimeout(Number(seconds) * 1000);
+  }
   report.second = await sample();
   Object.assign(report, await page.evaluate(() => ({ stalls: window.seen.stalls, latencies: window.seen.latencies })));
   report.shown = await page.evaluate(() => document.getElementById("player")?.value);

@@ -1,16 +1,17 @@
 //! The pages in a real browser: the list shows the test stream, the player plays it.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use arcly_testkit::need;
-use arcly_testkit::process::{Arcly, run_ok};
+use arcly_testkit::process::{Arcly, Guard, run_ok};
 use serde_json::Value;
 
 /// For Chromium to start on a busy machine, and to play for a few seconds.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Seconds for which streams are watched.
+/// Seconds for which streams are watched, unless `ARCLY_WATCH_SECONDS` says otherwise, as `cargo xtask test --soak` does.
 const WATCHED: u32 = 20;
 
 #[test]
@@ -47,12 +48,12 @@ fn hls_js_plays_low_latency_hls_without_a_stall() {
 }
 
 #[test]
-fn dash_js_and_shaka_player_play_low_latency_dash_without_a_stall() {
+fn dash_js_and_shaka_player_play_without_a_stall() {
     let (chromium, modules, players) = (need!(chromium), need!(node_modules), need!(dash_players));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
     let server = format!("http://{}", arcly.addr("http"));
-    for player in ["dashjs", "shaka-dash"] {
+    for player in ["dashjs", "shaka-dash", "shaka"] {
         let report = watch(&server, player, (&modules, &players), &chromium);
         assert_watched(player, &report);
     }
@@ -66,7 +67,7 @@ fn assert_watched(player: &str, report: &Value) {
         let of = |sample: &str| report[sample][name].as_f64().unwrap_or_else(|| panic!("{report:#}"));
         of("second") - of("first")
     };
-    let seconds = f64::from(WATCHED);
+    let seconds = f64::from(watched());
     assert!(grown("time") > seconds * 0.95 && grown("frames") > seconds * 20.0, "{report:#}");
     assert!(grown("audio") > 0.0, "{report:#}");
     let latencies = report["latencies"].as_array().expect("a list");
@@ -80,14 +81,89 @@ fn assert_watched(player: &str, report: &Value) {
     );
 }
 
-/// Plays the test stream with a player for [`WATCHED`] seconds.
-fn watch(server: &str, player: &str, (modules, players): (&Path, &Path), chromium: &Path) -> Value {
+fn watched() -> u32 {
+    std::env::var("ARCLY_WATCH_SECONDS")
+        .map_or(WATCHED, |seconds| seconds.parse().expect("a number of seconds"))
+}
+
+/// What plays a stream: the player, what it needs, and until when it plays.
+fn player(
+    server: &str,
+    player: &str,
+    until: &str,
+    (modules, players): (&Path, &Path),
+    chromium: &Path,
+) -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/hls.mjs");
     let mut node = Command::new("node");
-    node.arg(script).args([server, "live/demo", player, &WATCHED.to_string()]);
+    node.arg(script).args([server, "live/demo", player, until]);
     node.arg(modules).arg(chromium).arg(players);
-    let stdout = run_ok(&mut node, PATIENCE);
-    serde_json::from_str(stdout.trim()).unwrap_or_else(|error| panic!("{error}: {stdout}"))
+    node
+}
+
+/// The last line of what was said.
+fn report(said: &str) -> Value {
+    let line = said.trim().lines().last().unwrap_or_default();
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// Plays the test stream with a player for as long as streams are watched.
+fn watch(server: &str, name: &str, modules: (&Path, &Path), chromium: &Path) -> Value {
+    let seconds = watched();
+    let mut node = player(server, name, &seconds.to_string(), modules, chromium);
+    report(&run_ok(&mut node, PATIENCE + Duration::from_secs(seconds.into())))
+}
+
+/// A live encoder with pictures of that size.
+fn publish(ffmpeg: &Path, server: &Arcly, size: &str) -> Guard {
+    let picture = format!("testsrc2=size={size}:rate=25");
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", &picture]);
+    command.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
+    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25"]);
+    command.args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv"]);
+    command.arg(format!("rtmp://{}/live/demo", server.addr("rtmp")));
+    Guard::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
+}
+
+/// How long a publisher is away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// A publisher is killed while a player plays, and is back after a second with pictures of another size.
+fn goes_on(name: &str, modules: (&Path, &Path), chromium: &Path, ffmpeg: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+    let arcly = Arcly::start(command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]));
+    let mut first = publish(ffmpeg, &arcly, "320x180");
+    assert!(arcly.wait_for_log("live/demo", PATIENCE), "{}", arcly.log());
+    let mut node = player(&format!("http://{}", arcly.addr("http")), name, "width=640", modules, chromium);
+    let mut node = Guard::spawn(node.stdout(Stdio::piped()));
+    let mut said = BufReader::new(node.child().stdout.take().expect("a pipe")).lines();
+    let mut line = || said.next().expect("it says something").expect("text");
+    let begun = line();
+    assert_eq!(begun, "playing");
+    first.kill();
+    std::thread::sleep(AWAY);
+    let _second = publish(ffmpeg, &arcly, "640x360");
+    let report = report(&line());
+    assert_eq!(report["second"]["width"], 640.0, "{name}: {report:#}\n{}", arcly.log());
+    let errors = report["errors"].as_array().expect("a list");
+    assert!(errors.is_empty(), "{name}: {report:#}");
+    eprintln!("{name}: stalls {}", report["stalls"]);
+}
+
+#[test]
+fn f01_hls_js_goes_on_when_the_publisher_is_back_with_another_size() {
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    goes_on("hls", (&modules, &modules), &chromium, &ffmpeg);
+}
+
+#[test]
+fn f01_dash_js_and_shaka_player_go_on_when_the_publisher_is_back_with_another_size() {
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    let players = need!(dash_players);
+    for name in ["dashjs", "shaka-dash", "shaka"] {
+        goes_on(name, (&modules, &players), &chromium, &ffmpeg);
+    }
 }
 
 fn play(server: &str, modules: &Path, chromium: &Path) -> Value {

@@ -182,6 +182,10 @@ impl Checker {
             else {
                 continue;
             };
+            // Only players of low latency have a use for them.
+            if media.part_target.is_none() {
+                continue;
+            }
             let Some((_, msn, part)) = media.reports.iter().find(|(uri, ..)| uri == other) else {
                 self.violations.push(Violation {
                     playlist: name.into(),
@@ -239,7 +243,7 @@ fn check_control(media: &Media, found: &mut Vec<(&'static str, String)>) {
     if media.target < 1 {
         found.push(("target-duration", "is zero".into()));
     }
-    if media.version < 6 {
+    if media.version < 6 && media.segments.iter().any(|segment| segment.map.is_some()) {
         found.push(("form", "EXT-X-MAP needs version 6".into()));
     }
     let of = |name: &str| media.control.get(name).map(|value| seconds(value).unwrap_or(f64::NAN));
@@ -269,7 +273,8 @@ fn check_segment(media: &Media, msn: u64, segment: &Segment, found: &mut Vec<(&'
     if segment.duration.round() > target {
         found.push(("target-duration", format!("segment {msn} lasts {} s", segment.duration)));
     }
-    if segment.map.is_none() && !segment.gap {
+    let is_ts = segment.uri.split('?').next().is_some_and(|path| path.ends_with(".ts"));
+    if segment.map.is_none() && !segment.gap && !is_ts {
         found.push(("map", format!("segment {msn} has none")));
     }
     let listed = sum(&segment.parts);
@@ -344,7 +349,7 @@ fn compare_heads(last: &Media, media: &Media, found: &mut Vec<(&'static str, Str
 }
 
 fn compare_segments(msn: u64, before: &Segment, now: &Segment, found: &mut Vec<(&'static str, String)>) {
-    let tags = |one: &Segment| (one.discontinuity, one.map.clone(), one.date.clone());
+    let tags = |one: &Segment| (one.discontinuity, one.map.clone(), one.key.clone(), one.date.clone());
     if tags(before) != tags(now) {
         found.push((
             "unchanged",

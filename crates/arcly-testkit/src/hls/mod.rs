@@ -6,6 +6,7 @@
 //! | 4.4.3.1 | `target-duration` |
 //! | 4.4.3.8 | `server-control` |
 //! | 4.4.4.3, 6.2.2 | `discontinuity-sequence` |
+//! | 4.4.4.4 | `form`: attributes of keys, and initialisation segments in the clear |
 //! | 4.4.4.5 | `map` |
 //! | 4.4.4.6 | `date` |
 //! | 4.4.4.9 | `part-duration`, `part-order` |

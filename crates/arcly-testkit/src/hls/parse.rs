@@ -33,6 +33,8 @@ pub struct Segment {
     pub gap: bool,
     /// The `EXT-X-MAP` in force; `None` when it stands before what was skipped.
     pub map: Option<String>,
+    /// The `EXT-X-KEY` in force: its method and URI; `None` for `METHOD=NONE`.
+    pub key: Option<(String, String)>,
     /// `EXT-X-PROGRAM-DATE-TIME`, as it is written.
     pub date: Option<String>,
 }
@@ -154,6 +156,7 @@ struct Parser {
     segment: Segment,
     extinf: Option<f64>,
     map: Option<String>,
+    key: Option<(String, String)>,
     tagged: bool,
     seen: Vec<&'static str>,
 }
@@ -174,7 +177,7 @@ impl Parser {
         match name {
             "EXTINF" => self.extinf = Some(seconds(value.split(',').next().unwrap_or_default())?),
             "EXT-X-PART" => return self.part(&attributes(value)?),
-            "EXT-X-DISCONTINUITY" | "EXT-X-MAP" | "EXT-X-PROGRAM-DATE-TIME" | "EXT-X-GAP" => {
+            "EXT-X-DISCONTINUITY" | "EXT-X-KEY" | "EXT-X-MAP" | "EXT-X-PROGRAM-DATE-TIME" | "EXT-X-GAP" => {
                 return self.segment_tag(name, value);
             }
             _ => return self.playlist_tag(name, value),
@@ -189,6 +192,9 @@ impl Parser {
         self.tagged = true;
         match name {
             "EXT-X-DISCONTINUITY" => self.segment.discontinuity = true,
+            "EXT-X-KEY" => self.key = key(&attributes(value)?)?,
+            // Initialisation segments are encrypted like the rest, and then need a vector (4.4.4.5).
+            "EXT-X-MAP" if self.key.is_some() => return Err("an encrypted one without IV".into()),
             "EXT-X-MAP" => self.map = Some(required(&attributes(value)?, "URI")?),
             "EXT-X-PROGRAM-DATE-TIME" => self.segment.date = Some(value.into()),
             _ => self.segment.gap = true,
@@ -249,6 +255,7 @@ impl Parser {
 
     fn end_segment(&mut self) {
         self.segment.map.clone_from(&self.map);
+        self.segment.key.clone_from(&self.key);
         self.media.segments.push(std::mem::take(&mut self.segment));
         self.tagged = false;
     }
@@ -263,6 +270,15 @@ impl Parser {
             return Err("there is no EXT-X-TARGETDURATION".into());
         }
         Ok(self.media)
+    }
+}
+
+/// The method and the URI of a key (4.4.4.4).
+fn key(key: &Attributes) -> Result<Option<(String, String)>, String> {
+    match required(key, "METHOD")?.as_str() {
+        "NONE" if key.len() == 1 => Ok(None),
+        "NONE" => Err("METHOD=NONE stands alone".into()),
+        method => Ok(Some((method.into(), required(key, "URI")?))),
     }
 }
 

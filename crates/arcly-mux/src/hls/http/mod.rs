@@ -6,14 +6,16 @@
 //! | `video0.m3u8`, `audio1.m3u8` | a media playlist; `_HLS_msn`, `_HLS_part` wait for what they name, `_HLS_skip` leaves out what is known |
 //! | `…_part170.m4s` | a part; the one that is hinted at is waited for |
 //! | `…_seg17.m4s`, `…_init0.m4s` | a segment, an initialisation segment; the segment that is being made comes as it is made |
-//! | `manifest.mpd` | the same stream for DASH and LL-DASH |
+//! | `index.m3u8?container=ts`, `video0_ts.m3u8`, `…_seg17.ts` | the same for players that know no CMAF, in MPEG-TS |
+//! | `…_seg16.m4s.key`, `…_seg16.ts.key` | a key, where segments are encrypted |
+//! | `manifest.mpd` | the same stream for DASH and LL-DASH; not where segments are encrypted, which it has no word for |
 //!
 //! `GET` and `HEAD`; ranges of media; playlists compressed for those who take that. Errors are `application/problem+json`
 //! (RFC 9457): 400 for directives that cannot be followed, 404, 429 for an address of which too many requests wait, 503 for
 //! what did not come within three target durations, and what the engine refuses.
 //!
 //! A stream is muxed from the first request on, from what its log holds, so that who comes late has segments at once; and
-//! until nobody has asked for [`Config::idle`]. Clients are readers of the stream: each is known by its address, its
+//! until nobody has asked for [`Config::idle`]; for MPEG-TS by itself, from the first request for that on. Clients are readers of the stream: each is known by its address, its
 //! program and its credentials, for there are no cookies, and is authenticated once. Credentials in the query of a
 //! playlist's URL are put behind the URIs in it.
 //!
@@ -48,9 +50,9 @@ use muxer::{Lane, Muxer, new_run};
 use response::{Wishes, problem};
 use session::ClientKey;
 
-use super::{DirectiveError, Directives, File, MediaPlaylist, Run, multivariant};
+use super::{DirectiveError, Directives, File, MediaPlaylist, Run, multivariant, ts_multivariant};
 use crate::dash::Manifest;
-use crate::live::{self, View};
+use crate::live::{self, Container, TsSegmenter, View};
 
 /// Streams that were muxed before and whose numbers are remembered.
 const MAX_REMEMBERED: usize = 10_000;
@@ -130,11 +132,14 @@ impl core::fmt::Debug for Hls {
 struct Shared {
     playback: Arc<dyn PlaybackRegistry>,
     config: Config,
-    muxers: Mutex<HashMap<StreamKey, Entry>>,
+    muxers: Mutex<HashMap<Name, Entry>>,
     /// Where the numbers of streams go on that are muxed no more.
-    remembered: Mutex<HashMap<StreamKey, live::Continuation>>,
+    remembered: Mutex<HashMap<Name, live::Continuation>>,
     counters: Arc<Counters>,
 }
+
+/// What is muxed: a stream, into what.
+type Name = (StreamKey, Container);
 
 /// A muxer and its task, which ends with the entry.
 struct Entry {
@@ -176,7 +181,7 @@ impl Hls {
 
     /// Muxes a stream although nobody has asked for it yet. Must be called within a tokio runtime.
     pub fn start(&self, stream: &Arc<Stream>) {
-        self.muxer(stream);
+        self.muxer(stream, Container::Cmaf);
     }
 
     /// What muxing costs.
@@ -212,6 +217,7 @@ impl Hls {
             return response;
         }
         let query = request.credentials.as_ref().and_then(|shown| shown.query.clone());
+        let file = file.in_container(query.as_deref());
         let directives = match Directives::from_query(query.as_deref()) {
             Ok(directives) => directives,
             Err(error) => return bad_directives(error),
@@ -238,7 +244,9 @@ impl Hls {
         client: &ClientKey,
         file: File,
     ) -> Result<(Arc<Muxer>, Arc<ReaderState>), Refusal> {
-        let known = self.shared.muxers.lock().get(&request.key).map(|entry| Arc::clone(&entry.muxer));
+        let container = file.container();
+        let name = (request.key.clone(), container);
+        let known = self.shared.muxers.lock().get(&name).map(|entry| Arc::clone(&entry.muxer));
         if let Some(muxer) = known
             && let Some(found) = muxer.sessions.find(client)
         {
@@ -246,18 +254,24 @@ impl Hls {
             let returned =
                 if ended { self.subscribe(request, Some(Duration::ZERO)).await.ok() } else { None };
             match (found, returned) {
-                (_, Some(subscription)) => return Ok(self.enter(client, subscription)),
+                (_, Some(subscription)) => return self.enter(client, subscription, container),
                 (Ok(reader), None) => return Ok((muxer, reader)),
                 (Err(reason), None) => return Err(sent_away(reason)),
             }
         }
         // Only who asks for a playlist can be before the stream.
-        let wait = if matches!(file, File::Multivariant | File::Manifest | File::Media(..)) {
-            None
-        } else {
-            Some(Duration::ZERO)
+        let begins = match file {
+            File::Multivariant
+            | File::TsMultivariant
+            | File::Manifest
+            | File::Media(..)
+            | File::TsMedia(..) => true,
+            File::Init(..) | File::Segment(..) | File::Part(..) | File::TsSegment(..) | File::Key(..) => {
+                false
+            }
         };
-        Ok(self.enter(client, self.subscribe(request, wait).await?))
+        let wait = if begins { None } else { Some(Duration::ZERO) };
+        self.enter(client, self.subscribe(request, wait).await?, container)
     }
 
     async fn subscribe(
@@ -269,26 +283,37 @@ impl Hls {
         self.shared.playback.subscribe(request).await.map_err(|error| Box::new(response::refused(&error)))
     }
 
-    fn enter(&self, client: &ClientKey, subscription: Subscription) -> (Arc<Muxer>, Arc<ReaderState>) {
-        let muxer = self.muxer(subscription.stream());
+    fn enter(
+        &self,
+        client: &ClientKey,
+        subscription: Subscription,
+        container: Container,
+    ) -> Result<(Arc<Muxer>, Arc<ReaderState>), Refusal> {
+        let tracks = subscription.stream().tracks();
+        if container == Container::Ts && !tracks.is_empty() && !TsSegmenter::can_carry(&tracks) {
+            return Err(Box::new(not_in_ts()));
+        }
+        let muxer = self.muxer(subscription.stream(), container);
         let reader = muxer.sessions.enter(client.clone(), subscription);
-        (muxer, reader)
+        Ok((muxer, reader))
     }
 
     /// The muxer of a stream, started if there is none. That of an earlier stream of the name makes place, and its
     /// numbers go on.
-    fn muxer(&self, stream: &Arc<Stream>) -> Arc<Muxer> {
+    fn muxer(&self, stream: &Arc<Stream>, container: Container) -> Arc<Muxer> {
         let mut muxers = self.shared.muxers.lock();
-        let before = match muxers.get(stream.key()) {
+        let name = (stream.key().clone(), container);
+        let before = match muxers.get(&name) {
             Some(entry) if Arc::ptr_eq(&entry.muxer.stream, stream) => return Arc::clone(&entry.muxer),
             Some(entry) => Some(entry.muxer.continuation()),
-            None => self.shared.remembered.lock().remove(stream.key()),
+            None => self.shared.remembered.lock().remove(&name),
         };
-        let muxer = Muxer::new(Arc::clone(stream), new_run(), Arc::clone(&self.shared.counters), before);
+        let counters = Arc::clone(&self.shared.counters);
+        let muxer = Muxer::new(Arc::clone(stream), container, new_run(), counters, before);
         let muxer = Arc::new(muxer);
         let task = tokio::spawn(drive(Arc::downgrade(&self.shared), Arc::clone(&muxer), before));
         let entry = Entry { muxer: Arc::clone(&muxer), task: task.abort_handle() };
-        let replaced = muxers.insert(stream.key().clone(), entry);
+        let replaced = muxers.insert(name, entry);
         drop(muxers);
         drop(replaced);
         muxer
@@ -296,18 +321,24 @@ impl Hls {
 
     async fn answer(&self, asked: Asked, file: File) -> Response<HlsBody> {
         match file {
-            File::Multivariant => self.multivariant(&asked).await,
-            File::Media(kind, track) => self.media_playlist(&asked, kind, track).await,
+            File::Multivariant | File::TsMultivariant => self.multivariant(&asked).await,
+            File::Media(kind, track) | File::TsMedia(kind, track) => {
+                self.media_playlist(&asked, kind, track).await
+            }
             File::Init(_, track, run, number) => {
                 let found = find_init(&asked, track, run, number).await;
                 found
                     .map_or_else(nothing, |bytes| asked.wishes.media(HlsBody::new([bytes]), media_type(file)))
             }
+            File::Key(_, _, track, run, number) => asked.key(track, run, number),
+            File::Manifest if self.shared.config.live.encryption.is_some() => not_in_dash(),
             File::Manifest => self.manifest(&asked).await,
-            File::Segment(_, track, run, number) => match asked.lane(track, run) {
-                Some(lane) => self.segment(&asked, &lane, number, media_type(file)).await,
-                None => nothing(),
-            },
+            File::Segment(_, track, run, number) | File::TsSegment(_, track, run, number) => {
+                match asked.lane(track, run) {
+                    Some(lane) => self.segment(&asked, &lane, number, media_type(file)).await,
+                    None => nothing(),
+                }
+            }
             File::Part(_, track, run, number) => match asked.lane(track, run) {
                 Some(lane) => self.part(&asked, &lane, number, media_type(file)).await,
                 None => nothing(),
@@ -319,7 +350,11 @@ impl Hls {
         let renditions = tokio::time::timeout(FIRST_PATIENCE, asked.muxer.wait_for_renditions()).await;
         match renditions {
             Ok(renditions) if !renditions.is_empty() => {
-                asked.wishes.playlist(&multivariant(&renditions), Duration::ZERO)
+                let text = match asked.muxer.container {
+                    Container::Cmaf => multivariant(&renditions),
+                    Container::Ts => ts_multivariant(&renditions),
+                };
+                asked.wishes.playlist(&text, Duration::ZERO)
             }
             Ok(_) => nothing(),
             Err(_) => too_late(),
@@ -353,6 +388,9 @@ impl Hls {
         }
         let begun = |playlist: &Arc<MediaPlaylist>| {
             let view = playlist.view();
+            if !view.low_latency {
+                return Some(false);
+            }
             let has_part = |open: &Arc<live::Segment>| open.msn == number && !open.parts.is_empty();
             match view.segment(number).is_some() || view.open.as_ref().is_some_and(has_part) {
                 true => Some(true),
@@ -424,6 +462,7 @@ impl Hls {
         let find = |playlist: &Arc<MediaPlaylist>| {
             let view: &View = playlist.view();
             match view.part(number) {
+                _ if !view.low_latency => Some(None),
                 Some(part) => Some(Some(part.bytes.clone())),
                 None if number == view.next_part && !view.ended => None,
                 None => Some(None),
@@ -465,6 +504,13 @@ impl Asked {
     fn lane(&self, track: TrackId, run: Run) -> Option<Arc<Lane>> {
         self.muxer.lane(track).filter(|_| run == self.muxer.run)
     }
+
+    /// A key, for those who may have what it is of.
+    fn key(&self, track: TrackId, run: Run, number: u64) -> Response<HlsBody> {
+        let lane = self.lane(track, run);
+        let key = lane.and_then(|lane| lane.playlist().view().key(number).map(Arc::clone));
+        key.map_or_else(nothing, |key| self.wishes.key(bytes::Bytes::copy_from_slice(key.bytes())))
+    }
 }
 
 /// An initialisation segment, and the one that is hinted at before it is needed.
@@ -479,6 +525,7 @@ const fn media_type(file: File) -> &'static str {
         File::Init(TrackKind::Audio, ..)
         | File::Segment(TrackKind::Audio, ..)
         | File::Part(TrackKind::Audio, ..) => crate::fmp4::AUDIO_MEDIA_TYPE,
+        File::TsSegment(..) => crate::ts::MEDIA_TYPE,
         _ => crate::fmp4::MEDIA_TYPE,
     }
 }
@@ -488,15 +535,15 @@ async fn drive(shared: Weak<Shared>, muxer: Arc<Muxer>, before: Option<live::Con
     let Some(config) = shared.upgrade().map(|shared| shared.config) else { return };
     muxer.run(&config, before).await;
     let Some(shared) = shared.upgrade() else { return };
-    let key = muxer.stream.key();
+    let name = (muxer.stream.key().clone(), muxer.container);
     let mut muxers = shared.muxers.lock();
-    let is_listed = muxers.get(key).is_some_and(|entry| Arc::ptr_eq(&entry.muxer, &muxer));
-    let entry = if is_listed { muxers.remove(key) } else { None };
+    let is_listed = muxers.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.muxer, &muxer));
+    let entry = if is_listed { muxers.remove(&name) } else { None };
     drop(muxers);
     if entry.is_some() {
         let mut remembered = shared.remembered.lock();
         if remembered.len() < MAX_REMEMBERED {
-            remembered.insert(key.clone(), muxer.continuation());
+            remembered.insert(name, muxer.continuation());
         }
     }
 }
@@ -531,6 +578,16 @@ fn sent_away(reason: CloseReason) -> Refusal {
 
 fn nothing() -> Response<HlsBody> {
     let detail = "there is no such file; begin with the stream's index.m3u8";
+    problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
+}
+
+fn not_in_ts() -> Response<HlsBody> {
+    let detail = "none of the stream's tracks can be carried in MPEG-TS; leave `container=ts` out";
+    problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
+}
+
+fn not_in_dash() -> Response<HlsBody> {
+    let detail = "segments are encrypted, which DASH has no word for; the stream is at index.m3u8";
     problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
 }
 

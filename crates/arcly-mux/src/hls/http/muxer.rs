@@ -19,7 +19,7 @@ use super::session::Sessions;
 use super::{Config, Counters};
 use crate::dash;
 use crate::hls::{MediaPlaylist, Rendition, Report, Run};
-use crate::live::{Continuation, Segmenter, View};
+use crate::live::{Container, Continuation, Segmenter, TsSegmenter, View};
 
 /// How often sessions are looked after.
 const TICK: Duration = Duration::from_secs(1);
@@ -77,6 +77,7 @@ impl Lane {
 #[derive(Debug)]
 pub(super) struct Muxer {
     pub(super) stream: Arc<LiveStream>,
+    pub(super) container: Container,
     pub(super) run: Run,
     pub(super) sessions: Sessions,
     lanes: watch::Sender<Vec<Arc<Lane>>>,
@@ -91,12 +92,14 @@ pub(super) struct Muxer {
 impl Muxer {
     pub(super) fn new(
         stream: Arc<LiveStream>,
+        container: Container,
         run: Run,
         counters: Arc<Counters>,
         before: Option<Continuation>,
     ) -> Self {
         Self {
             stream,
+            container,
             run,
             sessions: Sessions::default(),
             lanes: watch::Sender::new(Vec::new()),
@@ -188,7 +191,10 @@ impl Muxer {
         let mut work = Work {
             muxer: self,
             cursor: Some(Cursor::new(Arc::clone(self.stream.log()), StartMode::Oldest, LagPolicy::PATIENT)),
-            segmenter: Segmenter::new(config.live, gop, before),
+            segmenter: match self.container {
+                Container::Cmaf => AnySegmenter::Cmaf(Box::new(Segmenter::new(config.live, gop, before))),
+                Container::Ts => AnySegmenter::Ts(Box::new(TsSegmenter::new(config.live, gop, before))),
+            },
             published: HashMap::new(),
         };
         let mut watched = clock::now();
@@ -255,12 +261,62 @@ impl Drop for Waiter {
     }
 }
 
+/// What makes the segments.
+enum AnySegmenter {
+    Cmaf(Box<Segmenter>),
+    Ts(Box<TsSegmenter>),
+}
+
+impl AnySegmenter {
+    fn set_tracks(&mut self, tracks: &TrackSet) {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.set_tracks(tracks),
+            Self::Ts(segmenter) => segmenter.set_tracks(tracks),
+        }
+    }
+
+    fn push(&mut self, wall: SystemTime, frame: &MediaFrame) {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.push(wall, frame),
+            Self::Ts(segmenter) => segmenter.push(wall, frame),
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.end(),
+            Self::Ts(segmenter) => segmenter.end(),
+        }
+    }
+
+    fn versions(&self) -> Vec<(TrackId, u64)> {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.versions().collect(),
+            Self::Ts(segmenter) => segmenter.versions().collect(),
+        }
+    }
+
+    fn view(&self, track: TrackId) -> Option<View> {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.view(track),
+            Self::Ts(segmenter) => segmenter.view(track),
+        }
+    }
+
+    fn continuation(&self) -> Continuation {
+        match self {
+            Self::Cmaf(segmenter) => segmenter.continuation(),
+            Self::Ts(segmenter) => segmenter.continuation(),
+        }
+    }
+}
+
 /// What the task of a muxer works with.
 struct Work<'a> {
     muxer: &'a Muxer,
     /// `None` once the stream has ended.
     cursor: Option<Cursor<MediaFrame>>,
-    segmenter: Segmenter,
+    segmenter: AnySegmenter,
     published: HashMap<TrackId, u64>,
 }
 
@@ -277,7 +333,7 @@ impl Work<'_> {
         let Some(mut cursor) = self.cursor.take() else { return };
         let (wall, newest) = (SystemTime::now(), self.muxer.stream.log().last().map(|last| last.dts));
         let read = cursor.read(clock::now(), BATCH, |read| match read {
-            Read::Context(tracks) => self.set_tracks(&tracks),
+            Read::Context(tracks) => self.segmenter.set_tracks(&tracks),
             Read::Item(frame) => {
                 // What was logged before this task looked arrived earlier.
                 let behind = newest.map_or(TimeDelta::ZERO, |newest| newest - frame.dts);
@@ -294,14 +350,11 @@ impl Work<'_> {
         self.publish();
     }
 
-    fn set_tracks(&mut self, tracks: &TrackSet) {
-        self.segmenter.set_tracks(tracks);
-    }
-
     fn publish(&mut self) {
         let changed: Vec<(TrackId, u64)> = self
             .segmenter
             .versions()
+            .into_iter()
             .filter(|(track, version)| *version > 0 && self.published.get(track) != Some(version))
             .collect();
         for (track, version) in changed {

@@ -75,6 +75,13 @@ impl Wishes {
         response
     }
 
+    /// A key, which nobody keeps who has no use for it any more.
+    pub(super) fn key(&self, bytes: Bytes) -> Response<HlsBody> {
+        let mut response = self.whole(HlsBody::new([bytes]), "application/octet-stream");
+        put(response.headers_mut(), header::CACHE_CONTROL, "private, no-store");
+        response
+    }
+
     /// Media that is being made, as far as it has come and on. A range of it is none, as its end is not known.
     pub(super) fn growing(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
         let mut response = Response::new(if self.is_head { HlsBody::default() } else { body });

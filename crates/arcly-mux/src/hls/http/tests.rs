@@ -361,7 +361,7 @@ async fn a_manifest_names_segments_and_the_one_in_the_making_comes_as_it_is_made
     let media = attribute(text, "media").to_owned();
     let name = |number: u64| media.replace("$Number$", &number.to_string());
     let whole = scene.get(&name(0)).await;
-    assert_eq!((whole.status, &whole.body[4..8]), (200, &b"moof"[..]));
+    assert_eq!((whole.status, &whole.body[4..8]), (200, &b"prft"[..]));
 
     // Two seconds each: the third segment is being made.
     let request = Scene::request(None, [127, 0, 0, 1]);
@@ -381,4 +381,146 @@ async fn a_manifest_names_segments_and_the_one_in_the_making_comes_as_it_is_made
     let again = scene.get("manifest.mpd").await;
     let start = |text| attribute(text, "availabilityStartTime").to_owned();
     assert_eq!(start(again.text()), start(text));
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_in_mpeg_ts_are_there_for_those_who_ask_for_them_and_as_long_as_they_do() {
+    let mut scene = Scene::new(Config { idle: Duration::from_secs(30), ..Config::default() }).await;
+    scene.publish_until(7_500).await;
+    assert_eq!(scene.hls.stats().streams, 0);
+    let index = scene.get("index.m3u8?container=ts&token=a.b").await;
+    assert_eq!((index.status, index.header("content-type")), (200, crate::hls::MEDIA_TYPE));
+    let renditions = check_multivariant(index.text()).unwrap();
+    assert_eq!(renditions.uris(), ["video0_ts.m3u8?token=a.b"], "without what asked for it");
+    assert_eq!(scene.hls.stats().streams, 1, "no CMAF");
+    let playlist = scene.media("video0.m3u8?container=ts").await;
+    assert_eq!(playlist, scene.media("video0_ts.m3u8").await);
+    assert!(playlist.segments.len() >= 2 && playlist.hints.is_empty() && playlist.open().is_none());
+    let mut bodies = Vec::new();
+    for segment in &playlist.segments {
+        let answer = scene.get(&segment.uri).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, "video/mp2t"));
+        assert_eq!((answer.body[0], answer.body.len() % 188), (0x47, 0));
+        assert_eq!(scene.get(&segment.uri).await.body.as_ptr(), answer.body.as_ptr(), "made once");
+        bodies.push(answer);
+    }
+    let tail = scene.ask(&playlist.segments[0].uri, Method::GET, &[("range", "bytes=-188")]).await;
+    assert_eq!((tail.status, tail.body.len()), (206, 188));
+    // What comes next is waited for.
+    let url = format!("video0_ts.m3u8?_HLS_msn={}", playlist.last().unwrap().0 + 1);
+    let hls = scene.hls.clone();
+    let next =
+        tokio::spawn(async move { Scene::ask_from(&hls, [127, 0, 0, 1], &url, Method::GET, &[]).await });
+    scene.publish_until(7_900).await;
+    assert!(!next.is_finished());
+    scene.publish_until(11_500).await;
+    assert_eq!(next.await.unwrap().status, 200);
+    for nothing in ["audio1_ts.m3u8", "video0_0_seg0.ts", "video0_0_seg0.ts.key"] {
+        let answer =
+            tokio::time::timeout(Duration::from_secs(20), scene.get(nothing)).await.expect("an answer");
+        assert!(matches!(answer.status, 404 | 503), "{nothing}: {}", answer.status);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(scene.hls.stats().streams, 0, "nobody asks any more");
+}
+
+#[cfg(feature = "encryption")]
+mod encrypted {
+    use core::num::NonZeroU64;
+
+    use aes::Aes128;
+    use cbc::cipher::block_padding::Pkcs7;
+    use cbc::cipher::{BlockModeDecrypt as _, KeyIvInit as _};
+
+    use super::*;
+
+    fn config(segments: u64) -> Config {
+        let every = live::Encryption::every(NonZeroU64::new(segments).unwrap());
+        Config {
+            live: live::Config { encryption: Some(every), ..live::Config::default() },
+            ..Config::default()
+        }
+    }
+
+    fn decrypt(key: &[u8], msn: u64, sealed: &[u8]) -> Option<Vec<u8>> {
+        let key: [u8; 16] = key.try_into().expect("16 bytes");
+        let mut buffer = sealed.to_vec();
+        let vector = u128::from(msn).to_be_bytes();
+        let cipher = cbc::Decryptor::<Aes128>::new(&key.into(), &vector.into());
+        cipher.decrypt_padded::<Pkcs7>(&mut buffer).ok().map(<[u8]>::to_vec)
+    }
+
+    /// What a rendition's segments are once they are decrypted, and the keys that they need.
+    async fn opened(scene: &Scene, name: &str) -> (Vec<Vec<u8>>, Vec<String>) {
+        let playlist = scene.media(name).await;
+        let (mut media, mut keys) = (Vec::new(), Vec::new());
+        for (msn, segment) in playlist.numbered() {
+            let (method, uri) = segment.key.clone().expect("a key");
+            assert_eq!(method, "AES-128");
+            let key = scene.get(&uri).await;
+            assert_eq!(
+                (key.status, key.body.len(), key.header("cache-control")),
+                (200, 16, "private, no-store")
+            );
+            let sealed = scene.get(&segment.uri).await;
+            assert_eq!((sealed.status, sealed.body.len() % 16), (200, 0));
+            media.push(decrypt(&key.body, msn, &sealed.body).expect("the right key"));
+            let mut wrong = key.body.to_vec();
+            wrong[0] ^= 1;
+            assert_ne!(decrypt(&wrong, msn, &sealed.body), media.last().cloned(), "a key of another");
+            keys.push(uri);
+        }
+        (media, keys)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn segments_are_encrypted_with_keys_that_change() {
+        let mut scene = Scene::new(config(2)).await;
+        let mut checker = Checker::new();
+        for until in [7_500, 11_500, 15_500] {
+            scene.publish_until(until).await;
+            assert_eq!(scene.get("index.m3u8?container=ts").await.status, 200);
+            for name in ["video0.m3u8", "audio1.m3u8", "video0_ts.m3u8"] {
+                checker.check(name, scene.get(name).await.text());
+            }
+        }
+        checker.assert_clean();
+        for (name, begins) in
+            [("video0.m3u8", &b"prft"[..]), ("audio1.m3u8", b"prft"), ("video0_ts.m3u8", b"")]
+        {
+            let (media, keys) = opened(&scene, name).await;
+            assert!(media.len() >= 5, "{name}: {}", media.len());
+            assert!(
+                media
+                    .iter()
+                    .all(|one| one[4..].starts_with(begins) && (!begins.is_empty() || one[0] == 0x47))
+            );
+            let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+            assert_eq!(distinct.len(), media.len().div_ceil(2), "two segments each: {keys:?}");
+        }
+        let text = scene.get("video0.m3u8").await;
+        assert!(
+            !text.text().contains("EXT-X-PART") && text.text().contains("EXT-X-VERSION:6"),
+            "{}",
+            text.text()
+        );
+        let playlist = scene.media("video0.m3u8").await;
+        let map = scene.get(&playlist.segments[0].map.clone().unwrap()).await;
+        assert!(map.body[4..].starts_with(b"ftyp"), "in the clear");
+        // There is no way around the encryption.
+        let part = playlist.segments[0].uri.replace("_seg0", "_part0");
+        let next = playlist.segments[0].uri.replace("_seg0", &format!("_seg{}", playlist.segments.len()));
+        for nothing in ["manifest.mpd", &part, &next] {
+            assert_eq!(scene.get(nothing).await.status, 404, "{nothing}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_stand_behind_the_uris_of_keys_too() {
+        let mut scene = Scene::new(config(2)).await;
+        scene.publish_until(7_500).await;
+        let playlist = scene.media("video0.m3u8?token=a.b").await;
+        let (_, uri) = playlist.segments[0].key.clone().expect("a key");
+        assert!(uri.ends_with(".key?token=a.b"), "{uri}");
+    }
 }

@@ -9,13 +9,14 @@ use std::time::SystemTime;
 
 use arcly_core::codec::FrameRate;
 use arcly_core::{
-    CodecId, FrameFlags, MediaFrame, TimeDelta, Timescale, Timestamp, Track, TrackId, TrackKind, TrackSet,
+    FrameFlags, MediaFrame, TimeDelta, Timescale, Timestamp, Track, TrackId, TrackKind, TrackSet,
 };
 
 use super::dates::Dates;
 use super::lane::{self, Lane};
-use super::window::{DateRange, Segment, View, Window};
-use super::{Config, MAX_WAITING, Plan};
+use super::splice::Splices;
+use super::window::{Container, Segment, View, Window};
+use super::{Config, MAX_ENDED, MAX_RANGES, MAX_WAITING, Plan};
 
 /// Pictures from which the frame rate is taken, and the time that this may last.
 const MEASURED: usize = 9;
@@ -32,10 +33,6 @@ const MAX_PATIENCE: TimeDelta = TimeDelta::from_millis(8_000);
 const MAX_HOLE: TimeDelta = TimeDelta::from_millis(30_000);
 /// Holes that are none: frames come when they come.
 const JITTER: TimeDelta = TimeDelta::from_millis(100);
-/// Renditions that have ended and are kept for those who still read them.
-const MAX_ENDED: usize = 4;
-/// Messages that one segment carries.
-const MAX_RANGES: usize = 32;
 /// Below the earliest time of streams whose time begins below zero.
 const HEADROOM: TimeDelta = TimeDelta::from_millis(60_000);
 
@@ -81,7 +78,7 @@ pub struct Segmenter {
     cuts_done: u64,
     dates: Dates,
     discontinuities: u64,
-    next_range: u64,
+    splices: Splices,
 }
 
 impl Segmenter {
@@ -92,7 +89,7 @@ impl Segmenter {
             config,
             gop,
             discontinuities: continuation.map_or(0, |before| before.discontinuity_sequence),
-            next_range: continuation.map_or(0, |before| before.msn << 8),
+            splices: Splices::numbered_from(continuation.map_or(0, |before| before.msn << 8)),
             continuation: continuation.unwrap_or_default(),
             resumed: continuation.is_some(),
             tracks: TrackSet::default(),
@@ -135,6 +132,7 @@ impl Segmenter {
     /// The tracks of the frames that follow.
     pub fn set_tracks(&mut self, tracks: &TrackSet) {
         self.tracks = tracks.clone();
+        self.splices.set_tracks(tracks);
         if self.plan.is_none() {
             return;
         }
@@ -186,7 +184,8 @@ impl Segmenter {
                 let window = again.and_then(|at| self.ended.remove(at));
                 let number = window.as_ref().map_or(0, Window::next_part);
                 let resumes = window.is_some() || self.resumed;
-                let fresh = || Window::new(track.id, plan, &self.config, self.continuation.msn);
+                let fresh =
+                    || Window::new(Container::Cmaf, track.id, plan, &self.config, self.continuation.msn);
                 (number, window.unwrap_or_else(fresh), resumes)
             }
         };
@@ -274,7 +273,7 @@ impl Segmenter {
     }
 
     fn accept(&mut self, wall: SystemTime, frame: &MediaFrame) {
-        if self.tracks.get(frame.track).is_some_and(|track| track.codec == CodecId::Scte35) {
+        if self.splices.is_of(frame.track) {
             return self.splice(frame);
         }
         let Some(index) = self.lanes.iter().position(|lane| lane.id() == frame.track) else { return };
@@ -303,13 +302,11 @@ impl Segmenter {
     }
 
     fn splice(&mut self, frame: &MediaFrame) {
-        let id = self.next_range;
-        let range = DateRange { id, start: self.dates.date(frame.pts), scte35: frame.payload.clone() };
         let leader = self.lanes.iter_mut().find(|lane| Some(lane.id()) == self.leader);
         let Some(lane) = leader else { return };
         if lane.window.open().is_some_and(|open| open.ranges.len() < MAX_RANGES) {
-            lane.window.push_range(range);
-            self.next_range = id.saturating_add(1);
+            let ranges = self.splices.note(frame, |at| self.dates.date(at));
+            ranges.into_iter().for_each(|range| lane.window.push_range(range));
         }
     }
 
@@ -428,6 +425,7 @@ fn begin_segment(lane: &mut Lane, start: Timestamp, presented: Timestamp, date: 
         discontinuity,
         discontinuity_sequence: sequence,
         init,
+        key: None,
         ranges: Vec::new(),
     });
 }

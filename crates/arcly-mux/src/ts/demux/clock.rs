@@ -60,6 +60,16 @@ impl Clock {
         }
     }
 
+    /// The same for what applies at `time` on the 33-bit clock; what applied earlier, or does much later, counts as it comes.
+    pub(super) fn latest_for(&self, time: u64) -> Option<Stamp> {
+        let stamp = self.latest()?;
+        let now = stamp.dts.to_ticks(Timescale::MPEG).cast_unsigned();
+        let ahead = time.wrapping_sub(now) & (TIMESTAMP_RANGE - 1);
+        let ahead = Some(ahead).filter(|ahead| *ahead <= MAX_COMPOSITION).unwrap_or_default();
+        let ticks = now.saturating_add(ahead).cast_signed();
+        Some(Stamp { pts: Timestamp::from_ticks(ticks, Timescale::MPEG).max(stamp.dts), ..stamp })
+    }
+
     /// The timestamps of a PES packet on the unwrapped clock. Those that contradict each other, presentation before
     /// decoding or hours behind it, count as one.
     pub(super) fn stamp(&mut self, header: &PesHeader) -> Option<Stamp> {

@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::count;
 use super::data::{DataStream, message};
 use super::video::{Output, VideoStream};
+use crate::scte35::SpliceInfo;
 use crate::ts::descriptor::descriptors;
 use crate::ts::kind::Carriage;
 use crate::ts::packet::Packet;
@@ -210,7 +211,8 @@ impl Stream {
                 self.lost(clock, out);
             }
         }
-        if let Content::Sections(_, sections) = &mut self.content {
+        if let Content::Sections(codec, sections) = &mut self.content {
+            let codec = *codec;
             let Some(stamp) = clock.latest() else { return count(&mut out.counters.without_time) };
             let mut found = Vec::new();
             if sections
@@ -219,7 +221,12 @@ impl Stream {
             {
                 count(&mut out.counters.bad_sections);
             }
-            return found.into_iter().for_each(|section| message(section, stamp, out));
+            return found.into_iter().for_each(|section| {
+                // A splice message is presented when it applies.
+                let splice = (codec == CodecId::Scte35).then(|| SpliceInfo::decode(&section).ok()?.time);
+                let applies = splice.flatten().and_then(|time| clock.latest_for(time));
+                message(section, applies.unwrap_or(stamp), out);
+            });
         }
         if packet.unit_start {
             let before = self.pes.finish(false);
