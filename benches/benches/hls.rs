@@ -32,7 +32,8 @@ fn main() {
 
     let us = Unit::MicrosPer("playlist", 1);
     bench.plain("rendered in full", us, Goal::target(FULL_US), || playlist().full(reports).plain().len());
-    bench.plain("rendered as a delta", us, Goal::target(DELTA_US), || playlist().delta(reports).plain().len());
+    bench
+        .plain("rendered as a delta", us, Goal::target(DELTA_US), || playlist().delta(reports).plain().len());
     let unit = Unit::Throughput(full as u64);
     bench.plain("rendered in full, text", unit, Goal::NONE, || playlist().full(reports).plain().len());
     let ns = Unit::NanosPer("request", 1);

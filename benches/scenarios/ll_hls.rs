@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arcly_benches::Goal;
-use arcly_benches::load::scenario::{self, Options};
 use arcly_benches::load::play::faults;
+use arcly_benches::load::scenario::{self, Options};
 use arcly_benches::load::{AudienceReport, LlHlsPeer, Program, Protocol, Shape, Stage};
 
 const ALL: usize = 0;

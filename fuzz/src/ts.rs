@@ -3,6 +3,7 @@
 use arcly_core::track::TrackMask;
 use arcly_core::wire::DecodeError;
 use arcly_core::{MediaEvent, MediaFrame};
+use arcly_mux::scte35::SpliceInfo;
 use arcly_mux::ts::descriptor::descriptors;
 use arcly_mux::ts::packet::{PACKET_LEN, Packet};
 use arcly_mux::ts::pes::PesHeader;
@@ -11,7 +12,21 @@ use arcly_mux::ts::section::{MAX_TABLE_BYTES, Section, SectionAssembler};
 use arcly_mux::ts::{Demuxer, MAX_HELD_BYTES, Muxer};
 use bytes::BytesMut;
 
-crate::targets!(ts_demuxer, ts_tables);
+crate::targets!(splice_info, ts_demuxer, ts_tables);
+
+/// A splice message: times have 33 bits, and what was cut off is told from what is wrong.
+pub fn splice_info(data: &[u8]) {
+    let Ok(info) = SpliceInfo::decode(data) else { return };
+    assert!(info.time.is_none_or(|time| time < 1 << 33));
+    assert!(
+        info.events.iter().all(|event| event.kind & 1 == 0 && event.duration.is_none_or(|one| one.0 >= 0))
+    );
+    assert!(info.events.len() <= data.len() / 11 + 1, "no more events than bytes for them");
+    // The length is the second field: nothing behind it is read.
+    let mut longer = data.to_vec();
+    longer.push(0xFF);
+    assert_eq!(SpliceInfo::decode(&longer), Ok(info));
+}
 
 /// A stream in one piece and in small ones gives the same; frames belong to tracks that were announced, are not shown
 /// before they are decoded, and can be muxed again.

@@ -54,8 +54,7 @@ impl LlHlsPeer {
     /// A player of the stream `app/name`, which adds its requests to `requests`.
     #[must_use]
     pub fn new(app: &str, stream: &str, requests: Arc<AtomicU64>) -> Self {
-        let rendition =
-            |name| Rendition { name, next: None, newest: None, wanted: VecDeque::new() };
+        let rendition = |name| Rendition { name, next: None, newest: None, wanted: VecDeque::new() };
         Self {
             folder: format!("/{app}/{stream}/"),
             renditions: [rendition("video0.m3u8"), rendition("audio1.m3u8")],
@@ -100,7 +99,8 @@ impl LlHlsPeer {
             head.push(byte);
             if head.ends_with(b"\r\n\r\n") {
                 let text = String::from_utf8_lossy(head).to_ascii_lowercase();
-                let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+                let length =
+                    text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
                 let Some(length) = length.filter(|_| text.starts_with("http/1.1 200")) else {
                     return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text));
                 };

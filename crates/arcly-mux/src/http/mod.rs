@@ -20,6 +20,7 @@
 
 mod body;
 pub(crate) mod problem;
+pub mod range;
 
 use core::marker::PhantomData;
 use core::pin::{Pin, pin};

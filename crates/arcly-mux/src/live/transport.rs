@@ -70,6 +70,15 @@ struct Begun {
     date: SystemTime,
 }
 
+/// The next frame of all tracks.
+struct Coming<'a> {
+    frame: &'a MediaFrame,
+    /// A segment may begin with it.
+    joins: bool,
+    /// How long it lasts, as far as is known.
+    step: TimeDelta,
+}
+
 /// One rendition.
 #[derive(Debug)]
 struct Programme {
@@ -236,7 +245,7 @@ impl TsSegmenter {
         self.order.forget();
     }
 
-    /// The next frame of all tracks.
+    /// The next frame, in the order of decode times.
     fn take(&mut self, frame: &MediaFrame) {
         let leads = self.leader.is_some_and(|(leader, _)| leader == frame.track);
         let sound_leads = self.leader.is_some_and(|(_, kind)| kind == TrackKind::Audio);
@@ -245,8 +254,9 @@ impl TsSegmenter {
             self.offset = frame.pts - frame.dts;
         }
         let step = if leads { self.step_to(frame) } else { frame.duration.max(TimeDelta::ZERO) };
+        let coming = Coming { frame, joins, step };
         match (self.begun, self.plan) {
-            (Some(begun), Some(plan)) => self.cut_before(frame, begun, plan, joins, step),
+            (Some(begun), Some(plan)) => self.cut_before(&coming, begun, plan),
             _ => {
                 let since = *self.waiting_since.get_or_insert(frame.dts);
                 if !joins && frame.dts - since < PATIENCE {
@@ -272,7 +282,8 @@ impl TsSegmenter {
     }
 
     /// Ends the segment where this frame begins another, or does not fit into it.
-    fn cut_before(&mut self, frame: &MediaFrame, begun: Begun, plan: Plan, joins: bool, step: TimeDelta) {
+    fn cut_before(&mut self, coming: &Coming<'_>, begun: Begun, plan: Plan) {
+        let &Coming { frame, joins, step } = coming;
         let length = frame.dts - begun.start;
         if length > plan.max_segment {
             // Nothing came for longer than a segment can be: there is a hole, which nobody could decode across.

@@ -202,6 +202,13 @@ function startRecording(item) {
   if (begun) begun.catch(() => show("recorded", "This recording cannot be played here."));
 }
 
+// 1:02:03, 2:03
+function clock(seconds) {
+  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
+  const two = (n) => String(n).padStart(2, "0");
+  return h ? h + ":" + two(m) + ":" + two(s) : m + ":" + two(s);
+}
+
 async function listRecordings() {
   const answer = await fetch("/" + name + "/recordings?" + query).catch(() => null);
   const items = answer && answer.ok ? (await answer.json()).items : [];
@@ -211,13 +218,21 @@ async function listRecordings() {
       const entry = document.createElement("li");
       const button = document.createElement("button");
       button.type = "button";
-      button.textContent = new Date(item.start).toLocaleString();
-      button.addEventListener("click", () => startRecording(item));
+      button.textContent = new Date(item.start).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
+      button.addEventListener("click", () => {
+        startRecording(item);
+        for (const other of recordings.querySelectorAll("button")) other.removeAttribute("aria-current");
+        button.setAttribute("aria-current", "true");
+      });
+      const size = document.createElement("span");
+      size.className = "quiet size";
+      size.textContent = clock(item.duration_seconds) + " · " + (item.bytes / 1e6).toFixed(1) + " MB";
       const link = document.createElement("a");
       link.href = item.url + search;
       link.download = "";
-      link.textContent = item.format;
-      entry.append(button, " " + Math.round(item.duration_seconds) + " s, " + (item.bytes / 1e6).toFixed(1) + " MB ", link);
+      link.textContent = item.format.toUpperCase();
+      link.title = "Save this recording";
+      entry.append(button, size, link);
       return entry;
     }),
   );

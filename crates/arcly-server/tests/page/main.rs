@@ -3,10 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use arcly_testkit::need;
 use arcly_testkit::process::{Arcly, Guard, run_ok};
+use arcly_testkit::{http, need};
 use serde_json::Value;
 
 /// For Chromium to start on a busy machine, and to play for a few seconds.
@@ -34,6 +34,32 @@ fn the_player_plays_the_test_stream_in_chromium() {
     assert_eq!(report["second"]["state"], "live");
     assert_eq!(report["scrolls"], false, "a phone does not scroll sideways");
     assert!(report["unknown"].as_str().is_some_and(|text| text.contains("live/none")), "{report:#}");
+}
+
+#[test]
+fn recordings_are_listed_and_play_in_chromium() {
+    let (chromium, modules) = (need!(chromium), need!(node_modules));
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("arcly.toml");
+    std::fs::write(&config, "[record]\nstreams = [\"live/*\"]\nsegment = \"4s\"\npart = \"500ms\"\n")
+        .expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+    command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0", "-c"]).arg(&config);
+    let arcly = Arcly::start(command.arg("--data-dir").arg(folder.path()));
+    let http = arcly.addr("http");
+    // One that is complete, so that its length is known.
+    until(&arcly, "/live/demo/recordings", "\"name\"", 2);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/recordings.mjs");
+    let screenshot = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("recordings.png");
+    let mut node = Command::new("node");
+    node.arg(script).arg(format!("http://{http}")).arg(&modules).arg(&chromium).arg(&screenshot);
+    let report = report(&run_ok(&mut node, PATIENCE));
+    assert_eq!(report["errors"], Value::Array(vec![]), "{report:#}");
+    let oldest = report["listed"].as_array().and_then(|all| all.last()?.as_str()).unwrap_or_default();
+    assert!(oldest.contains(" MB") && oldest.contains("MP4"), "{report:#}");
+    assert_eq!(report["recorded"]["width"], 640.0, "{report:#}");
+    assert_eq!(report["live"]["width"], 640.0, "{report:#}");
+    assert_eq!(report["scrolls"], false, "{report:#}");
 }
 
 #[test]
@@ -126,21 +152,37 @@ fn publish(ffmpeg: &Path, server: &Arcly, size: &str) -> Guard {
     Guard::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
+/// Waits until what is served there has that in it so many times.
+fn until(arcly: &Arcly, path: &str, what: &str, times: usize) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let answer = http::get(arcly.addr("http"), path, PATIENCE).expect("an answer");
+        if answer.status == 200 && answer.text().matches(what).count() >= times {
+            return;
+        }
+        assert!(Instant::now() < end, "{path}: {}\n{}", answer.text(), arcly.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// How long a publisher is away.
 const AWAY: Duration = Duration::from_secs(1);
 
 /// A publisher is killed while a player plays, and is back after a second with pictures of another size.
 fn goes_on(name: &str, modules: (&Path, &Path), chromium: &Path, ffmpeg: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
-    let arcly = Arcly::start(command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]));
+    command
+        .args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .env("ARCLY_HLS__ALWAYS", "true");
+    let arcly = Arcly::start(&mut command);
     let mut first = publish(ffmpeg, &arcly, "320x180");
-    assert!(arcly.wait_for_log("live/demo", PATIENCE), "{}", arcly.log());
+    // shaka-player finds no media type in a playlist with less than this.
+    until(&arcly, "/live/demo/video0.m3u8", "#EXTINF", 3);
     let mut node = player(&format!("http://{}", arcly.addr("http")), name, "width=640", modules, chromium);
     let mut node = Guard::spawn(node.stdout(Stdio::piped()));
     let mut said = BufReader::new(node.child().stdout.take().expect("a pipe")).lines();
     let mut line = || said.next().expect("it says something").expect("text");
-    let begun = line();
-    assert_eq!(begun, "playing");
+    assert_eq!(line(), "playing");
     first.kill();
     std::thread::sleep(AWAY);
     let _second = publish(ffmpeg, &arcly, "640x360");

@@ -13,6 +13,7 @@ use super::HlsBody;
 use crate::dash;
 use crate::hls::{MEDIA_TYPE, Text};
 use crate::http::problem;
+use crate::http::range::ByteRange;
 
 /// How long media may be cached: its name is never used again.
 const IMMUTABLE: &str = "max-age=86400, immutable";
@@ -94,15 +95,19 @@ impl Wishes {
     /// Media, or the range of it that was asked for.
     pub(super) fn media(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
         let len = body.len();
-        let mut response = match self.range.as_deref().map(|range| range_of(range, len)) {
-            None | Some(Range::Ignored) => self.whole(body, media_type),
-            Some(Range::Of(first, last)) => {
+        let mut response = match self
+            .range
+            .as_deref()
+            .map_or(ByteRange::Whole, |range| ByteRange::of(range, len))
+        {
+            ByteRange::Whole => self.whole(body, media_type),
+            ByteRange::Part { first, last } => {
                 let mut response = self.whole(body.slice(first, last), media_type);
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
                 put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
                 response
             }
-            Some(Range::Unsatisfiable) => {
+            ByteRange::Unsatisfiable => {
                 let mut response =
                     problem(StatusCode::RANGE_NOT_SATISFIABLE, "there is not so much of it", None);
                 put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{len}"));
@@ -152,40 +157,6 @@ fn compress(text: &[u8]) -> Bytes {
     written.expect("memory takes everything").into()
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Range {
-    /// From the first to the last byte.
-    Of(u64, u64),
-    /// Not a range of bytes that is understood, or several: everything is sent (RFC 9110 14.2).
-    Ignored,
-    Unsatisfiable,
-}
-
-/// RFC 9110 14.1.2.
-fn range_of(value: &str, len: u64) -> Range {
-    let Some((first, last)) = value.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'))
-    else {
-        return Range::Ignored;
-    };
-    let number = |text: &str| -> Option<Option<u64>> {
-        if text.is_empty() {
-            return Some(None);
-        }
-        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-        digits.then(|| Some(text.parse().unwrap_or(u64::MAX)))
-    };
-    let end = len.saturating_sub(1);
-    match (number(first), number(last)) {
-        (Some(Some(first)), Some(Some(last))) if first > last => Range::Ignored,
-        (Some(Some(first)), Some(_)) if first >= len => Range::Unsatisfiable,
-        (Some(Some(first)), Some(last)) => Range::Of(first, last.unwrap_or(end).min(end)),
-        (Some(None), Some(Some(0))) => Range::Unsatisfiable,
-        (Some(None), Some(Some(_))) if len == 0 => Range::Unsatisfiable,
-        (Some(None), Some(Some(count))) => Range::Of(len.saturating_sub(count), end),
-        _ => Range::Ignored,
-    }
-}
-
 /// A problem (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<HlsBody> {
     problem::response(status, detail, reason).map(|body| HlsBody::new([body]))
@@ -199,30 +170,6 @@ pub(super) fn refused(error: &StreamError) -> Response<HlsBody> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges() {
-        use Range::*;
-        for (value, expect) in [
-            ("bytes=0-", Of(0, 99)),
-            ("bytes=0-9007199254740991", Of(0, 99)),
-            ("bytes=10-19", Of(10, 19)),
-            ("bytes=99-99", Of(99, 99)),
-            ("bytes=-10", Of(90, 99)),
-            ("bytes=-1000", Of(0, 99)),
-            ("bytes=100-", Unsatisfiable),
-            ("bytes=-0", Unsatisfiable),
-            ("bytes=20-10", Ignored),
-            ("bytes=0-1,5-6", Ignored),
-            ("bytes=-", Ignored),
-            ("bytes=a-b", Ignored),
-            ("items=0-1", Ignored),
-            ("bytes=99999999999999999999-", Unsatisfiable),
-        ] {
-            assert_eq!(range_of(value, 100), expect, "{value}");
-        }
-        assert_eq!(range_of("bytes=0-", 0), Unsatisfiable);
-    }
 
     #[test]
     fn codings() {

@@ -103,7 +103,7 @@ fn packet(segment: &[u8], number: usize) -> (u16, bool, bool) {
 fn segments_begin_with_tables_and_a_keyframe_and_hold_every_frame_once() {
     let source = Source::h264_aac();
     let mut origin = Origin::new(&source.tracks());
-    let sent = source.clone().seconds(21);
+    let sent = source.seconds(21);
     // Sound that comes later than the pictures of its time, as servers send it.
     let late = |frame: &MediaFrame| frame.dts.to_millis() + if frame.track == AUDIO { 300 } else { 0 };
     let mut arriving = sent.clone();
@@ -230,7 +230,7 @@ fn what_cannot_be_carried_is_not_there() {
 fn a_track_that_stays_away_holds_nothing_up() {
     let source = Source::h264_aac();
     let mut origin = Origin::new(&source.tracks());
-    origin.feed(range(source.clone(), 0, 20_000).filter(|frame| frame.track == VIDEO));
+    origin.feed(range(source, 0, 20_000).filter(|frame| frame.track == VIDEO));
     assert!(origin.segmenter.order.frames.len() < 30, "{}", origin.segmenter.order.frames.len());
     assert!(origin.view(VIDEO).kept().len() >= 8);
     let stands = Timestamp::from_millis(21_000);
