@@ -12,6 +12,7 @@
 //! | `mux`, `flv` | [`mux`]: FLV, MPEG-TS and fragmented MP4, streams and files | `arcly-mux` |
 //! | `http` | [`mux::http`]: handlers to mount in any HTTP server | `arcly-mux` |
 //! | `udp` | [`mux::ts::udp`]: MPEG-TS over UDP | `arcly-mux` |
+//! | `encryption` | AES-128 of HLS segments | `arcly-mux` |
 //! | `record` | recordings, and an index of them | `arcly-mux` |
 //! | `full` | all of these | |
 //!

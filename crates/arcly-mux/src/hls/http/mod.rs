@@ -26,6 +26,7 @@
 
 mod body;
 mod muxer;
+mod refusals;
 mod response;
 mod session;
 
@@ -37,8 +38,7 @@ use std::time::{Duration, SystemTime};
 
 use arcly_core::subscriber::ReaderState;
 use arcly_core::{
-    CloseReason, IngestContext, PlayRequest, PlaybackRegistry, Stream, StreamKey, Subscription, TrackId,
-    TrackKind,
+    IngestContext, PlayRequest, PlaybackRegistry, Stream, StreamKey, Subscription, TrackId, TrackKind,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::Mutex;
@@ -47,10 +47,11 @@ use tokio::task::AbortHandle;
 pub use body::HlsBody;
 
 use muxer::{Lane, Muxer, new_run};
+use refusals::{Refusal, bad_directives, not_in_dash, not_in_ts, nothing, sent_away, too_late, too_many};
 use response::{Wishes, problem};
 use session::ClientKey;
 
-use super::{DirectiveError, Directives, File, MediaPlaylist, Run, multivariant, ts_multivariant};
+use super::{Directives, File, MediaPlaylist, Run, multivariant, ts_multivariant};
 use crate::dash::Manifest;
 use crate::live::{self, Container, TsSegmenter, View};
 
@@ -152,9 +153,6 @@ impl Drop for Entry {
         self.task.abort();
     }
 }
-
-/// A refusal, as an answer.
-type Refusal = Box<Response<HlsBody>>;
 
 /// What a request is about, once it is known who asks.
 struct Asked {
@@ -565,42 +563,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.muxer.sessions.set_busy(&self.client, false);
     }
-}
-
-fn bad_directives(error: DirectiveError) -> Response<HlsBody> {
-    problem(StatusCode::BAD_REQUEST, &error.to_string(), Some(CloseReason::Malformed))
-}
-
-fn sent_away(reason: CloseReason) -> Refusal {
-    let status = crate::http::problem::status_of(reason);
-    Box::new(problem(status, "this reader was ended; come back later", Some(reason)))
-}
-
-fn nothing() -> Response<HlsBody> {
-    let detail = "there is no such file; begin with the stream's index.m3u8";
-    problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
-}
-
-fn not_in_ts() -> Response<HlsBody> {
-    let detail = "none of the stream's tracks can be carried in MPEG-TS; leave `container=ts` out";
-    problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
-}
-
-fn not_in_dash() -> Response<HlsBody> {
-    let detail = "segments are encrypted, which DASH has no word for; the stream is at index.m3u8";
-    problem(StatusCode::NOT_FOUND, detail, Some(CloseReason::NotFound))
-}
-
-fn too_late() -> Response<HlsBody> {
-    problem(StatusCode::SERVICE_UNAVAILABLE, "nothing new came within three target durations", None)
-}
-
-fn too_many() -> Refusal {
-    let detail = "too many requests of this address wait for this playlist";
-    let reason = CloseReason::Limit("waiting_requests");
-    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, detail, Some(reason));
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    Box::new(response)
 }
 
 #[cfg(test)]

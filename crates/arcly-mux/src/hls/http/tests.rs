@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use arcly_core::contract::auth::Credentials;
 use arcly_core::{
-    ClientInfo, Engine, MediaFrame, PublishRegistry as _, PublishRequest, Publisher, Timestamp,
+    ClientInfo, CloseReason, Engine, MediaFrame, PublishRegistry as _, PublishRequest, Publisher, Timestamp,
 };
 use arcly_testkit::hls::{Checker, Media, check_multivariant};
 use arcly_testkit::media::Source;
