@@ -5,15 +5,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arcly_core::machine::{Machine as _, Output};
-use arcly_core::{
-    CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, PublishRegistry, PublishRequest, Publisher,
-    StreamKey, Timestamp, Track, TrackId, TrackSet,
-};
+use arcly_core::{Engine, PublishRegistry as _, PublishRequest, StreamKey};
 use arcly_rtmp::wire::handshake::Entropy;
 use arcly_rtmp::{ClientEvent, ClientSession, Intent, RtmpUrl, Server, ServerConfig};
+use arcly_testkit::footprint::{Footprint, READERS};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
@@ -21,9 +19,6 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 /// Bytes per player.
 const LIMIT: usize = 8 << 10;
-const PLAYERS: usize = 100;
-/// Players that are there before anything is measured.
-const FIRST: usize = 10;
 
 /// A player that has its first frame, and what is left of it: a socket.
 fn play(address: SocketAddr) -> TcpStream {
@@ -47,63 +42,30 @@ fn play(address: SocketAddr) -> TcpStream {
     }
 }
 
-/// Reads what is there.
-fn drain(player: &mut TcpStream) -> usize {
-    let mut sink = [0; 64 << 10];
-    core::iter::from_fn(|| player.read(&mut sink).ok().filter(|n| *n > 0)).sum()
-}
-
-fn publish(publisher: &mut Publisher, n: i64, size: usize) {
-    let flags = if n % 50 == 0 { FrameFlags::KEYFRAME } else { FrameFlags::empty() };
-    let payload = vec![0; size].into();
-    let frame = MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(n * 20), payload).with_flags(flags);
-    publisher.publish(frame).unwrap();
-}
-
-/// Heap bytes per player, with a GOP of 50 frames of that size; players read everything, or nothing more.
+/// Heap bytes per player, with frames of that size; players read everything, or nothing more.
 async fn per_player(frame: usize, reads: bool) -> usize {
     let engine = Engine::builder().build();
-    let request = PublishRequest::internal(StreamKey::new("live", "cam"), "test");
-    let mut publisher = engine.publish(request).await.unwrap();
-    publisher
-        .set_tracks(TrackSet::new([Track::new(TrackId::VIDEO, CodecId::H264, CodecConfig::None)]))
-        .unwrap();
+    let key = StreamKey::new("live", "cam");
+    let publisher = engine.publish(PublishRequest::internal(key.clone(), "test")).await.unwrap();
     let mut config = ServerConfig::default();
-    config.max_unauthorized_per_address = PLAYERS;
+    config.max_unauthorized_per_address = READERS;
     let server = Server::bind("127.0.0.1:0", config).await.unwrap();
     let address = server.local_addr().unwrap();
     let shutdown = CancellationToken::new();
     let context = engine.context(shutdown.clone());
     let running = tokio::spawn(async move { server.run(context).await });
-    let mut next = 0..;
-    next.by_ref().take(1).for_each(|n| publish(&mut publisher, n, frame));
-    let mut players = Vec::with_capacity(FIRST + PLAYERS);
-    let mut used = [0; 2];
-    // First so much that the logs forget as much as comes.
-    for (used, (count, frames)) in used.iter_mut().zip([(FIRST, 400), (PLAYERS, 50)]) {
-        for _ in 0..count {
-            let player = tokio::task::spawn_blocking(move || play(address)).await.unwrap();
-            player.set_nonblocking(true).unwrap();
-            players.push(player);
-        }
-        for n in next.by_ref().take(frames) {
-            publish(&mut publisher, n, frame);
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-        let mut quiet = 0;
-        while quiet < 3 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            let readers = if reads { players.len() } else { FIRST };
-            let read: usize = players.iter_mut().take(readers).map(drain).sum();
-            quiet = if read == 0 { quiet + 1 } else { 0 };
-        }
-        *used = dhat::HeapStats::get().curr_bytes;
-    }
-    assert_eq!(engine.stream(&StreamKey::new("live", "cam")).unwrap().reader_count(), FIRST + PLAYERS);
-    drop(players);
+    let footprint = Footprint::new(publisher, frame);
+    let mut footprint = if reads { footprint } else { footprint.unread() };
+    let measured = tokio::task::spawn_blocking(move || {
+        let bytes = footprint.measure(|| play(address), || dhat::HeapStats::get().curr_bytes);
+        (bytes, footprint)
+    });
+    let (bytes, footprint) = measured.await.unwrap();
+    assert_eq!(engine.stream(&key).unwrap().reader_count(), READERS);
+    drop(footprint);
     shutdown.cancel();
     running.await.unwrap().unwrap();
-    (used[1] - used[0]) / PLAYERS
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

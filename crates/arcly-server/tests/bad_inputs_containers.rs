@@ -10,7 +10,7 @@ use arcly_codec::flv::TagKind;
 use arcly_core::{MediaFrame, Timestamp};
 use arcly_mux::fmp4::{FileOptions, FileWriter};
 use arcly_mux::ts::Muxer;
-use arcly_testkit::media::Source;
+use arcly_testkit::media::{Source, picture_of};
 use bytes::BytesMut;
 use support::bench::Row;
 use support::http::{Answer, Http};
@@ -211,22 +211,6 @@ fn m24_the_clock_wraps_in_the_middle() {
     pair.tolerated();
 }
 
-/// The same picture with so many bytes: its last NAL unit grows.
-fn padded(frame: &MediaFrame, len: usize) -> MediaFrame {
-    let (mut at, mut payload) = (0, frame.payload.to_vec());
-    loop {
-        let unit = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap()) as usize;
-        if at + 4 + unit == payload.len() {
-            break;
-        }
-        at += 4 + unit;
-    }
-    payload.resize(len, 0xAA);
-    let unit = u32::try_from(len - at - 4).unwrap();
-    payload[at..at + 4].copy_from_slice(&unit.to_be_bytes());
-    MediaFrame { payload: payload.into(), ..frame.clone() }
-}
-
 #[test]
 fn m30_pictures_around_the_limit() {
     // The picture in the demuxer, in the log, and in two derived logs.
@@ -236,12 +220,12 @@ fn m30_pictures_around_the_limit() {
         let frames: Vec<_> = pair.source.by_ref().take(25).collect();
         for frame in &frames {
             match frame.is_keyframe() {
-                true => pair.frame(&padded(frame, len)),
+                true => pair.frame(&picture_of(frame, len)),
                 false => pair.frame(frame),
             }
         }
         let keyframe = frames.iter().find(|frame| frame.is_keyframe()).expect("a GOP");
-        padded(keyframe, len)
+        picture_of(keyframe, len)
     };
     for len in [79 * MIB / 10, 8 * MIB] {
         let picture = next_keyframe(&mut pair, len);

@@ -6,6 +6,7 @@
 //! | [`net`] | byte streams that split and coalesce, datagrams that are lost, doubled and reordered; seeded |
 //! | [`pair`] | two sans-IO machines, joined by two links, driven to quiescence |
 //! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
+//! | [`footprint`] | what one reader of a stream costs in memory |
 //! | [`tools`] | external programs: found, or skipped loudly |
 //! | [`process`] | child processes that end with the test, and the `arcly` binary |
 //! | [`program`] | external programs that run beside a test, and what they said when it fails |
@@ -22,6 +23,7 @@
 pub mod clips;
 pub mod clock;
 pub mod ffprobe;
+pub mod footprint;
 pub mod framehash;
 pub mod hls;
 pub mod http;

@@ -279,6 +279,29 @@ fn to_i64(n: u64) -> i64 {
     i64::try_from(n).expect("a test does not run for 10^11 years")
 }
 
+/// The same picture with exactly so many bytes: its last NAL unit grows by what no parser looks at.
+///
+/// # Panics
+/// When it is larger already, or no H.264, H.265 or H.266.
+#[must_use]
+pub fn picture_of(frame: &MediaFrame, bytes: usize) -> MediaFrame {
+    let mut payload = frame.payload.to_vec();
+    assert!(payload.len() <= bytes, "it has {} bytes", payload.len());
+    let mut at = 0;
+    loop {
+        let length = payload[at..].first_chunk().expect("NAL units with lengths");
+        let next = at + 4 + u32::from_be_bytes(*length) as usize;
+        if next == payload.len() {
+            break;
+        }
+        at = next;
+    }
+    payload.resize(bytes, 0xAA);
+    let length = u32::try_from(bytes - at - 4).expect("an access unit");
+    payload[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    MediaFrame { payload: payload.into(), ..frame.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -160,9 +160,15 @@ impl Feed {
             let over = self.take(&mut batch, &mut steps);
             for step in steps.drain(..) {
                 // While the queue is full the stream goes on without us, and the log says what we missed.
-                tokio::select! {
-                    () = self.send(step) => {}
-                    () = stop.cancelled() => return CloseReason::Shutdown,
+                let sent = tokio::select! {
+                    biased;
+                    () = send(&self.queue, &self.room, step) => true,
+                    () = stop.cancelled() => false,
+                };
+                if !sent {
+                    // A file that lacks a part cannot be finished: what is there of it stays fragmented.
+                    self.segmenter.abandon();
+                    return CloseReason::Shutdown;
                 }
             }
             match progress {
@@ -217,13 +223,14 @@ impl Feed {
         }
         false
     }
+}
 
-    async fn send(&mut self, step: Step) {
-        let bytes = step.bytes().div_ceil(ROOM).min(MAX_QUEUE_BYTES / ROOM);
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
-        let _ = self.queue.send((step, room));
-    }
+/// Puts a step into the queue, once there is room for it.
+async fn send(queue: &mpsc::UnboundedSender<Queued>, room: &Arc<Semaphore>, step: Step) {
+    let bytes = step.bytes().div_ceil(ROOM).min(MAX_QUEUE_BYTES / ROOM);
+    let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+    let room = Arc::clone(room).acquire_many_owned(permits).await.ok();
+    let _ = queue.send((step, room));
 }
 
 impl ClipPlan {

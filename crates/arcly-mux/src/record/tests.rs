@@ -449,6 +449,48 @@ async fn f41_a_stalled_disk_costs_memory_within_a_bound_and_then_gops() {
     }
 }
 
+/// A recording that is told to stop is whole, whatever its parts are doing at that moment.
+#[tokio::test(start_paused = true)]
+async fn f44_a_recording_that_is_stopped_in_the_middle_of_a_part_plays() {
+    for _ in 0..8 {
+        let mut rig = Rig::new(Source::h264_aac()).await;
+        let task = rig.record(RecordOptions { format: Format::Mp4, ..flv_files(3_600) }).await;
+        rig.play(2).await;
+        // Parts come at once with the end.
+        for frame in rig.source.by_ref().take(200) {
+            rig.published.push(frame.clone());
+            rig.publisher.publish(frame).expect("published");
+        }
+        rig.stop.cancel();
+        assert!(task.await.expect("no panic").is_ok());
+        let [recording] = rig.recordings().try_into().expect("one file");
+        let file = rig.disk.read(&recording.name, 0..recording.bytes).await.expect("the file");
+        let frames = demux_mp4(&file);
+        assert!(frames.len() > 100, "{}", frames.len());
+        assert_begins(&rig.published, &frames);
+    }
+}
+
+/// F41: the same when the disk stands still and the queue is full: what found no room is missing, and nothing else.
+#[tokio::test(start_paused = true)]
+async fn f41_a_recording_that_is_stopped_while_its_disk_stands_still_plays() {
+    let mut rig = Rig::new(Source::h264_aac().with_pictures_of(160_000)).await;
+    let task = rig.record(RecordOptions { format: Format::Mp4, ..flv_files(3_600) }).await;
+    rig.play(2).await;
+    rig.disk.state.stalled.store(true, Ordering::Relaxed);
+    rig.play(12).await;
+    rig.stop.cancel();
+    tokio::time::sleep(SECOND).await;
+    rig.disk.state.stalled.store(false, Ordering::Relaxed);
+    assert!(task.await.expect("no panic").is_ok());
+    let [recording] = rig.recordings().try_into().expect("one file");
+    let file = rig.disk.read(&recording.name, 0..recording.bytes).await.expect("the file");
+    let frames = demux_mp4(&file);
+    assert_begins(&rig.published, &frames);
+    let last = frames.last().expect("frames").dts;
+    assert!((Timestamp::from_millis(8_000)..Timestamp::from_millis(12_000)).contains(&last), "{last:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clip_has_its_pre_roll_and_ends_by_itself() {
     let mut rig = Rig::new(Source::h264_aac()).await;
@@ -466,18 +508,21 @@ async fn a_clip_has_its_pre_roll_and_ends_by_itself() {
     assert!(frames.first().expect("frames").is_keyframe());
 }
 
-/// The frames of a whole file of MP4.
+/// The frames of a whole file of MP4, fragmented or plain.
 fn demux_mp4(file: &[u8]) -> Vec<MediaFrame> {
-    let mut reader = fmp4::Reader::new();
-    reader.push(file).expect("MP4");
-    reader.finish().expect("whole");
-    let events = std::iter::from_fn(|| reader.poll_event());
-    events
-        .filter_map(|event| match event {
-            MediaEvent::Frame(frame) => Some(frame),
-            MediaEvent::Tracks(_) => None,
-        })
-        .collect()
+    let (mut demuxer, mut frames) = (fmp4::Demuxer::default(), Vec::new());
+    loop {
+        match demuxer.poll().expect("MP4") {
+            fmp4::Step::Event(MediaEvent::Frame(frame)) => frames.push(frame),
+            fmp4::Step::Event(MediaEvent::Tracks(_)) => {}
+            fmp4::Step::Read { offset, len } => {
+                let rest = file.get(usize::try_from(offset).expect("small")..).unwrap_or_default();
+                let bytes = Bytes::copy_from_slice(&rest[..len.min(rest.len())]);
+                demuxer.handle_data(bytes).expect("MP4");
+            }
+            fmp4::Step::End => return frames,
+        }
+    }
 }
 
 /// A span across three files is one file without a gap, whatever they are.

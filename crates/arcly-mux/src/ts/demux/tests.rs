@@ -6,7 +6,7 @@ use arcly_core::{
     CodecConfig, CodecId, FourCc, FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, Track,
     TrackId, TrackKind, TrackSet,
 };
-use arcly_testkit::media::Source;
+use arcly_testkit::media::{Source, picture_of};
 use arcly_testkit::rng::Rng;
 use bytes::{Bytes, BytesMut};
 
@@ -590,22 +590,6 @@ fn m21_pes_packets_that_never_end_are_bounded_together() {
     assert!(demuxer.counters().oversized >= 1);
 }
 
-/// The same picture with so many bytes.
-fn padded(frame: &MediaFrame, len: usize) -> MediaFrame {
-    let (mut at, mut payload) = (0, frame.payload.to_vec());
-    loop {
-        let unit = u32::from_be_bytes(payload[at..at + 4].try_into().unwrap()) as usize;
-        if at + 4 + unit == payload.len() {
-            break;
-        }
-        at += 4 + unit;
-    }
-    payload.resize(len, 0xAA);
-    let unit = u32::try_from(len - at - 4).unwrap();
-    payload[at..at + 4].copy_from_slice(&unit.to_be_bytes());
-    MediaFrame { payload: payload.into(), ..frame.clone() }
-}
-
 #[test]
 fn m30_pictures_up_to_eight_mebibytes() {
     const MIB: usize = 1 << 20;
@@ -613,7 +597,7 @@ fn m30_pictures_up_to_eight_mebibytes() {
     for (len, ok) in [(79 * MIB / 10, true), (8 * MIB, true), (8 * MIB + 1, false)] {
         let mut sent = source.clone().seconds(2);
         let at = 10 + sent[10..].iter().position(MediaFrame::is_keyframe).unwrap();
-        sent[at] = padded(&sent[at], len);
+        sent[at] = picture_of(&sent[at], len);
         let file = mux(&source.tracks(), &sent);
         if ok {
             assert_same(&sent, &frames(&demux(&file).0));
