@@ -380,6 +380,40 @@ fn f25_lip_sync_follows_reports_that_can_be_believed_and_arrival_otherwise() {
     );
 }
 
+/// Sound whose clock runs 0.5 % fast for four hours: 72 s by the end. Reports, one each 5 s, keep it in step with the pictures.
+#[test]
+fn f26_a_clock_that_drifts_is_followed() {
+    let mut sender = Sender::new(Source::h264_aac().tracks(), KEY);
+    let mut receiver = MediaReceiver::new(described(&sender.tracks), MediaReceiverOptions::ordered());
+    let (start, mut got) = (Instant::now(), Got::default());
+    let first = |track| Source::h264_aac().find(|frame| frame.track == track).expect("endless");
+    let (picture, sound) = (first(TrackId::VIDEO), first(TrackId::AUDIO));
+    for n in 0..4 * 720 {
+        let now = start + Duration::from_secs(5 * n);
+        let (played, fast) = (
+            Timestamp::from_millis(5_000 * n.cast_signed()),
+            Timestamp::from_millis(5_025 * n.cast_signed()),
+        );
+        for (lane, sent, at) in [(0, &picture, played), (1, &sound, fast)] {
+            receiver.handle_rtcp(now, lane, &sender.report(lane, at, Duration::from_secs(5 * n)));
+            let frame = MediaFrame { dts: at, pts: at, ..sent.clone() };
+            for (lane, packet) in sender.packets(&frame) {
+                receiver.handle_rtp(now, lane, &packet).expect("RTP");
+            }
+        }
+        receiver.handle_timeout(now + SYNC_WAIT);
+        got.drain(&mut receiver);
+    }
+    let (video, audio) = (got.of(TrackId::VIDEO), got.of(TrackId::AUDIO));
+    assert!(video.len() > 2_800 && audio.len() == 2_880);
+    for (video, audio) in video.iter().zip(&audio).skip(2) {
+        let skew = (video.pts - audio.pts).to_millis();
+        assert!(skew.abs() <= 60, "{skew} ms after {} s", video.pts.to_millis() / 1_000);
+    }
+    assert_eq!(receiver.counters(1).implausible_reports, 0);
+    assert_eq!(receiver.drift(1).map(|drift| drift.media_ppm), Some(5_000));
+}
+
 #[test]
 fn rtp_info_places_tracks_where_there_are_no_reports() {
     let mut sender = Sender::new(Source::h264_aac().tracks(), KEY);

@@ -76,6 +76,8 @@ fn t16_t18_bounds() {
 
 #[test]
 fn t20_t21_wrong_payload_types_and_parameters() {
+    let data = parse("m=application 9 UDP/DTLS/SCTP webrtc-datachannel\n");
+    assert_eq!(Format::offered(&data.media[0]), Ok(vec![]), "no RTP");
     for wrong in ["128", "255", "300", "-1", "x"] {
         let session = parse(&format!("m=video 0 RTP/AVP {wrong}\na=rtpmap:{wrong} H264/90000\n"));
         assert_eq!(Format::offered(&session.media[0]), Err(SdpError::PayloadType), "{wrong}");

@@ -37,7 +37,7 @@ pub const START_WAIT: Duration = Duration::from_secs(1);
 pub const SYNC_WAIT: Duration = Duration::from_millis(250);
 /// Bytes of frames that wait for that.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
-/// Reports that disagree more than this with when packets arrived are wrong.
+/// Reports that disagree more than this with when packets arrived, or with the reports before, are wrong.
 pub const MAX_DISAGREEMENT: TimeDelta = TimeDelta::from_millis(30_000);
 /// Tracks that drift apart by more than this, by what reports say, are brought together.
 pub const RESYNC: TimeDelta = TimeDelta::from_millis(40);

@@ -354,11 +354,13 @@ impl MediaReceiver {
             let Some(own) = origins.get(at).and_then(select) else { continue };
             let apart = TimeDelta(i64::try_from(own.saturating_sub(zero)).unwrap_or(i64::MAX));
             let arrived = place.by_arrival.unwrap_or_default() - by_arrival.unwrap_or_default();
-            if (apart - arrived).abs() > MAX_DISAGREEMENT {
+            let target = base + apart;
+            // Once it is in step, a clock that drifts moves it little by little.
+            let believed = if place.synced { place.offset } else { base + arrived };
+            if (target - believed).abs() > MAX_DISAGREEMENT {
                 counters.implausible_reports = counters.implausible_reports.saturating_add(1);
                 continue;
             }
-            let target = base + apart;
             if !core::mem::replace(&mut place.synced, true) {
                 place.offset = target;
             } else if (target - place.offset).abs() > RESYNC {

@@ -19,12 +19,14 @@ pub(super) struct Assembly {
     damaged: bool,
     /// Packets were lost where the next unit may have begun.
     doubt: bool,
+    /// How long the last unit was: the next one is given as much room at once, so that it does not grow from packet to packet.
+    usual: usize,
 }
 
 impl Default for Assembly {
     fn default() -> Self {
         // A stream may be joined in the middle of a unit.
-        Self { ticks: None, data: BytesMut::new(), fragments: 0, damaged: false, doubt: true }
+        Self { ticks: None, data: BytesMut::new(), fragments: 0, damaged: false, doubt: true, usual: 0 }
     }
 }
 
@@ -56,6 +58,7 @@ impl Assembly {
         if self.ticks.is_none() {
             self.ticks = Some(ticks);
             self.damaged = self.doubt && !starts;
+            self.data.reserve(self.usual);
         }
         self.doubt = false;
         self.fragments = self.fragments.saturating_add(1);
@@ -136,6 +139,7 @@ impl Assembly {
         let ticks = self.ticks.take()?;
         self.fragments = 0;
         let damaged = core::mem::take(&mut self.damaged);
+        self.usual = self.data.len();
         Some(Ended { ticks, data: self.data.split().freeze(), damaged })
     }
 }

@@ -44,12 +44,15 @@ const fn static_map(payload_type: u8) -> Option<RtpMap<'static>> {
 }
 
 impl Format {
-    /// The formats of a medium that are understood, in its order of preference.
+    /// The formats of a medium that are understood, in its order of preference. One that is not sent over RTP has none.
     ///
     /// # Errors
     /// A payload type is no number up to 127.
     pub fn offered(media: &MediaDescription) -> Result<Vec<Self>, SdpError> {
         let mut formats = Vec::new();
+        if !media.protocol.to_ascii_uppercase().contains("RTP") {
+            return Ok(formats);
+        }
         for format in &media.formats {
             let payload_type: u8 = format.parse().map_err(|_| SdpError::PayloadType)?;
             if payload_type > MAX_PAYLOAD_TYPE {
