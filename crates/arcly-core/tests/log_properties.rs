@@ -174,6 +174,20 @@ fn a_hostile_reader_costs_the_publisher_and_the_others_nothing() {
     drop(hostile);
 }
 
+/// Its slots are emptied one by one, and not dropped with it.
+#[test]
+fn a_log_that_is_gone_holds_nothing() {
+    let payload = Bytes::from(vec![0; 100]);
+    let (log, mut writer) = Log::new(Retention::default());
+    for n in 0..5_000 {
+        let frame = MediaFrame::new(VIDEO, Timestamp::from_millis(n * 20), payload.clone());
+        writer.append(frame, &Arc::new(TrackSet::default()), n % 50 == 0);
+    }
+    assert!(log.usage().items > 50 && !payload.is_unique());
+    drop((log, writer));
+    assert!(payload.is_unique());
+}
+
 #[test]
 fn a_skip_says_what_was_missed_and_why() {
     let retention = Retention { window_time: TimeDelta::from_millis(100_000), ..Retention::default() };

@@ -1,13 +1,11 @@
 //! F54: peers that the network cuts off without a word, in a network namespace whose loopback drops everything.
 //!
-//! The test runs itself again inside of a namespace of its own, which ends with it. That takes Linux, `unshare`, `ip`,
-//! `nft`, and permission to make one; without, the test is skipped. What it takes of the socket and of the session is also
-//! tested without, in `io` and in `session`.
+//! That takes `nft`, and permission to make a namespace; without, the test is skipped. What it takes of the socket and
+//! of the session is also tested without, in `io` and in `session`.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,11 +17,10 @@ use arcly_core::{
 };
 use arcly_rtmp::{Client, Server, ServerConfig};
 use arcly_testkit::media::Source;
+use arcly_testkit::netns::{self, Place};
 use arcly_testkit::{need, skip};
 use tokio_util::sync::CancellationToken;
 
-/// Set inside of the namespace, to the name of the one outside.
-const INSIDE: &str = "ARCLY_TEST_NAMESPACE";
 const LIMIT: Duration = Duration::from_secs(15);
 const CUT: &str =
     "table inet cut { chain input { type filter hook input priority 0; meta l4proto tcp drop; }; }";
@@ -33,31 +30,15 @@ fn run(program: &str, arguments: &[&str]) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-fn namespace() -> OsString {
-    std::fs::read_link("/proc/self/ns/net").unwrap().into()
-}
-
 #[test]
 fn f54_peers_behind_a_cut_are_gone_within_15_seconds() {
-    let name = "f54_peers_behind_a_cut_are_gone_within_15_seconds";
-    if let Some(outside) = std::env::var_os(INSIDE) {
-        assert_ne!(namespace(), outside, "nothing but a namespace of its own may be cut off");
-        return tokio::runtime::Runtime::new().unwrap().block_on(cut_off());
-    }
     let nft = need!(nft);
-    let script = "ip link set lo up && \"$0\" flush ruleset";
-    if !run("unshare", &["--net", "sh", "-c", script, &nft.to_string_lossy()]) {
-        skip!("no network namespace with a packet filter may be made here");
+    let setup = format!("ip link set lo up\n'{}' flush ruleset", nft.display());
+    match netns::enter(&setup) {
+        Place::Inside => tokio::runtime::Runtime::new().unwrap().block_on(cut_off()),
+        Place::Outside => {}
+        Place::Impossible => skip!("no network namespace with a packet filter may be made here"),
     }
-    let this = std::env::current_exe().unwrap();
-    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
-    let inside = Command::new("unshare")
-        .args(["--net", "sh", "-c", script])
-        .arg(this)
-        .arg(name)
-        .env(INSIDE, namespace())
-        .status();
-    assert!(inside.unwrap().success(), "it failed inside of the namespace");
 }
 
 /// A publisher, a player of a stream that goes on, and a player of one that stands still; then the cut.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`clock`] | time that moves when a test says so |
 //! | [`net`] | byte streams that split and coalesce, datagrams that are lost, doubled and reordered; seeded |
+//! | [`netns`] | tests inside of a network namespace of their own |
 //! | [`pair`] | two sans-IO machines, joined by two links, driven to quiescence |
 //! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
 //! | [`footprint`] | what one reader of a stream costs in memory |
@@ -29,6 +30,8 @@ pub mod hls;
 pub mod http;
 pub mod media;
 pub mod net;
+#[cfg(target_os = "linux")]
+pub mod netns;
 pub mod pair;
 pub mod process;
 pub mod program;

@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::outlet::Run;
 use super::tick::Beat;
@@ -31,6 +31,8 @@ pub(super) struct Desk {
     pub(super) alarms: Vec<(Instant, Errand)>,
     pub(super) run: Run,
     pub(super) counts: Counts,
+    /// How long the worker itself could not look after its readers before this sweep.
+    pub(super) stood_still: Duration,
     /// What was written in this turn.
     writes: usize,
     bytes: usize,
@@ -47,6 +49,7 @@ impl Desk {
             alarms: Vec::new(),
             run: Run::default(),
             counts: Counts::default(),
+            stood_still: Duration::ZERO,
             writes: 0,
             bytes: 0,
         }

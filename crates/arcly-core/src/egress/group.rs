@@ -331,6 +331,7 @@ where
         for at in 0..self.seats.len() {
             self.with(at, desk, |outlet, _, desk| {
                 outlet.settle();
+                outlet.forgive(desk.stood_still);
                 if outlet.is_stalled(desk.now) {
                     Outcome::Ended(CloseReason::SlowConsumer)
                 } else {

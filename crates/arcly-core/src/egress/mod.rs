@@ -22,7 +22,7 @@
 //! | time in which a socket takes nothing | [`STALL`], then `slow_consumer` |
 //! | written for one stream, or one reader that catches up, before the others have their turn | 128 writes or 2 MiB |
 //! | the same for a reader that has had nothing yet; there are four of them to one that catches up | 64 KiB, and what was begun |
-//! | what a tick widens to | 250 ms, or the tick itself |
+//! | what a tick widens to | 100 ms, or the tick itself |
 //!
 //! Protocols over UDP send with `udp` (feature `udp`): many datagrams with one system call.
 //!

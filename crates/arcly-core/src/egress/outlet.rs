@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
@@ -391,6 +391,11 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
 
     pub(super) const fn end(&mut self, reason: CloseReason) {
         self.ending = Some(reason);
+    }
+
+    /// For so long nobody was there to see the socket take something.
+    pub(super) fn forgive(&mut self, time: Duration) {
+        self.stalled_since = self.stalled_since.map(|since| since + time);
     }
 
     pub(super) fn is_stalled(&self, now: Instant) -> bool {

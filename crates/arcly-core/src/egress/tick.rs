@@ -89,8 +89,8 @@ impl FromStr for Latency {
 
 /// The highest level of [`Load`].
 pub(super) const MAX_LEVEL: u8 = 4;
-/// What a tick grows to under load at the most, unless it is longer anyway.
-const WIDEST: Duration = Duration::from_millis(250);
+/// What a tick grows to under load at the most, unless it is longer anyway: beyond it next to nothing is saved.
+const WIDEST: Duration = Tick::LONG.0;
 /// What frame by frame becomes at the first level.
 const NARROWEST: Duration = Duration::from_millis(10);
 
@@ -132,6 +132,9 @@ const WINDOW: Duration = Duration::from_millis(200);
 /// than half of the former, because a level less costs twice as much at the most.
 const WIDEN_PERCENT: u128 = 75;
 const NARROW_PERCENT: u128 = 30;
+/// Windows in a row for a level more: many readers who come at once keep a worker busy for a moment, and it is not to
+/// make everybody wait longer because of them.
+const BUSY_WINDOWS: u32 = 3;
 /// Windows in a row for a level less.
 const CALM_WINDOWS: u32 = 5;
 /// What a timer is late by on a machine that is not.
@@ -142,12 +145,14 @@ const SLACK: Duration = Duration::from_millis(2);
 pub(super) struct Load {
     began: Instant,
     busy: Duration,
-    calm: u32,
+    /// Windows in a row that were too busy, or calm.
+    busy_windows: u32,
+    calm_windows: u32,
 }
 
 impl Load {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { began: now, busy: Duration::ZERO, calm: 0 }
+        Self { began: now, busy: Duration::ZERO, busy_windows: 0, calm_windows: 0 }
     }
 
     /// A round was `late` and then took from `from` to `to`. Returns the level to go on with.
@@ -158,17 +163,19 @@ impl Load {
             return level;
         }
         let percent = self.busy.as_nanos() * 100 / elapsed.as_nanos().max(1);
-        *self = Self { began: to, busy: Duration::ZERO, calm: self.calm };
-        if percent >= WIDEN_PERCENT {
-            self.calm = 0;
+        (self.began, self.busy) = (to, Duration::ZERO);
+        let count = |windows: u32, more: bool| if more { windows.saturating_add(1) } else { 0 };
+        self.busy_windows = count(self.busy_windows, percent >= WIDEN_PERCENT);
+        self.calm_windows = count(self.calm_windows, percent <= NARROW_PERCENT);
+        if self.busy_windows >= BUSY_WINDOWS {
+            self.busy_windows = 0;
             return (level + 1).min(MAX_LEVEL);
         }
-        self.calm = if percent <= NARROW_PERCENT { self.calm.saturating_add(1) } else { 0 };
-        if self.calm < CALM_WINDOWS {
-            return level;
+        if self.calm_windows >= CALM_WINDOWS {
+            self.calm_windows = 0;
+            return level.saturating_sub(1);
         }
-        self.calm = 0;
-        level.saturating_sub(1)
+        level
     }
 }
 
@@ -214,8 +221,8 @@ mod tests {
         };
         let all = |tick| (0..=MAX_LEVEL).map(|level| at(level, tick)).collect::<Vec<_>>();
         assert_eq!(all(Tick::FRAME), [None, Some(10), Some(20), Some(40), Some(80)]);
-        assert_eq!(all(Tick::STANDARD), [33, 66, 132, 250, 250].map(Some));
-        assert_eq!(all(Tick::LONG), [100, 200, 250, 250, 250].map(Some));
+        assert_eq!(all(Tick::STANDARD), [33, 66, 100, 100, 100].map(Some));
+        assert_eq!(all(Tick::LONG), [100; 5].map(Some));
         assert_eq!(all(Tick::MAX), [1_000; 5].map(Some));
     }
 
@@ -243,6 +250,8 @@ mod tests {
         let mut at = Instant::now();
         let mut load = Load::new(at);
         assert_eq!(levels(&mut load, &mut at, 0, (5, 10, 0), 20), [0; 20], "half busy is fine");
+        assert_eq!(levels(&mut load, &mut at, 0, (9, 10, 0), 2), [0; 2], "for a moment");
+        assert_eq!(levels(&mut load, &mut at, 0, (1, 10, 0), 2), [0; 2]);
         let widened = levels(&mut load, &mut at, 0, (9, 10, 0), 20);
         assert_eq!(widened.last(), Some(&MAX_LEVEL));
         // At a wider tick the work is less, and still too much to go back.
@@ -257,6 +266,6 @@ mod tests {
         let mut at = Instant::now();
         let mut load = Load::new(at);
         assert_eq!(levels(&mut load, &mut at, 0, (1, 20, 2), 10), [0; 10], "timers are that late anyway");
-        assert_eq!(levels(&mut load, &mut at, 0, (1, 20, 20), 10).last(), Some(&MAX_LEVEL));
+        assert_eq!(levels(&mut load, &mut at, 0, (1, 20, 20), 20).last(), Some(&MAX_LEVEL));
     }
 }

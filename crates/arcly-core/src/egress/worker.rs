@@ -328,6 +328,8 @@ impl Worker {
     }
 
     fn sweep(&mut self, now: Instant) {
+        // A machine that stood still, or had no core for this, is no reader's fault.
+        self.desk.stood_still = now.saturating_duration_since(self.swept + SWEEP);
         for place in self.groups.iter_mut().flatten() {
             place.group.sweep(&mut self.desk);
         }

@@ -4,6 +4,8 @@
 //! writes the next value of that slot. A reader holds a number and nothing else, so that it can neither block the
 //! writer nor keep a value alive; what it finds at its number is that very value or nothing.
 
+use core::mem::ManuallyDrop;
+
 use super::sync::{Arc, AtomicU64, Cell, Ordering};
 
 /// A value and its number.
@@ -15,7 +17,9 @@ pub(crate) struct Node<V> {
 
 #[derive(Debug)]
 pub(crate) struct Ring<V> {
-    slots: Box<[Cell<Node<V>>]>,
+    /// Emptied, and not dropped: dropping a cell looks for readers on every thread, which is dear for thousands of empty
+    /// ones, and a server in which hundreds of streams end at once would stand still meanwhile.
+    slots: Box<[ManuallyDrop<Cell<Node<V>>>]>,
     /// The number that the next value gets. Stored after the slot, so that whoever sees it finds the value.
     head: AtomicU64,
     /// The lowest number that may still be there.
@@ -25,7 +29,8 @@ pub(crate) struct Ring<V> {
 impl<V> Ring<V> {
     /// A ring for at least `capacity` values (the next power of two).
     pub(crate) fn new(capacity: usize) -> Self {
-        let slots = (0..capacity.max(1).next_power_of_two()).map(|_| Cell::empty()).collect();
+        let slots =
+            (0..capacity.max(1).next_power_of_two()).map(|_| ManuallyDrop::new(Cell::empty())).collect();
         Self { slots, head: AtomicU64::new(0), tail: AtomicU64::new(0) }
     }
 
@@ -45,7 +50,7 @@ impl<V> Ring<V> {
 
     fn slot(&self, seq: u64) -> Option<&Cell<Node<V>>> {
         // The capacity is a power of two, and fits `usize` because the slots exist.
-        self.slots.get((seq & (self.capacity() - 1)) as usize)
+        self.slots.get((seq & (self.capacity() - 1)) as usize).map(|slot| &**slot)
     }
 
     /// Appends a value. Only the one writer calls this.
@@ -79,5 +84,11 @@ impl<V> Ring<V> {
     /// The value of that number, if it is there.
     pub(crate) fn get(&self, seq: u64) -> Option<Arc<Node<V>>> {
         self.slot(seq)?.get().filter(|node| node.seq == seq)
+    }
+}
+
+impl<V> Drop for Ring<V> {
+    fn drop(&mut self) {
+        self.clear_to(self.head());
     }
 }

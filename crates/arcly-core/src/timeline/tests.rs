@@ -168,6 +168,22 @@ fn f24_jitter_of_two_seconds_is_absorbed() {
     assert!(feed.timeline.clamped() > 0);
 }
 
+/// Frames go on to readers as they come, so that what a clock gains or loses is no delay of theirs, as long as it is neither
+/// held against the publisher nor taken for a jump.
+#[test]
+fn f26_a_clock_that_is_half_a_percent_fast_or_slow_is_followed_for_an_hour() {
+    for per_mille in [5, -5] {
+        let drift = |t: i64| t * per_mille / 1_000;
+        let mut feed = Feed::new(None);
+        let frames = feed.run(0, HOUR, drift, drift);
+        assert_eq!((discontinuities(&frames), feed.timeline.clamped()), (0, 0), "{per_mille}");
+        assert_monotone(&frames);
+        for (_, at, frame) in &frames {
+            assert_eq!(frame.dts.to_millis(), at + drift(*at), "{per_mille}: as the publisher said");
+        }
+    }
+}
+
 #[test]
 fn f24_stuck_timestamps_are_held_and_then_followed() {
     for held in [10_000, 30_000] {

@@ -39,6 +39,8 @@ use crate::wire::Capabilities;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// A peer that has said something this long ago is still there.
 const HEARD_LATELY: Duration = Duration::from_secs(5);
+/// A timer that is this late was held up by the machine: what the peer has sent meanwhile is looked at first.
+const LATE: Duration = Duration::from_millis(500);
 /// Bytes taken from lanes before the socket has taken them.
 const MAX_PENDING: usize = 256 << 10;
 /// How long a good-bye may take to go out.
@@ -160,7 +162,7 @@ where
         let shared = Arc::clone(&self.shared);
         let mut shutdown = core::pin::pin!(shared.shutdown.cancelled());
         let mut sleep = core::pin::pin!(tokio::time::sleep(Duration::ZERO));
-        let mut armed = None;
+        let (mut armed, mut forgiven) = (None, None);
         let reason = loop {
             self.drain();
             if let Some(reason) = self.session.closed() {
@@ -192,6 +194,15 @@ where
                 Poll::Pending
             });
             let activity = activity.await;
+            if matches!(activity, Activity::Timer)
+                && due.is_some_and(|due| clock::now() >= due + LATE)
+                && forgiven != due
+            {
+                forgiven = due;
+                // Sockets are asked before this goes on.
+                tokio::task::yield_now().await;
+                continue;
+            }
             if let Some(reason) = self.handle(activity) {
                 break self.verdict(reason).await;
             }

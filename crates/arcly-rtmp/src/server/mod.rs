@@ -174,6 +174,8 @@ impl Server {
             match accepted {
                 Ok((stream, remote)) => {
                     pause = MIN_ACCEPT_PAUSE;
+                    // A listener on `::` knows IPv4 peers as `::ffff:a.b.c.d`; nobody else does.
+                    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
                     self.start(&mut connections, &shared, &gate, &places, stream, remote);
                 }
                 Err(error) => {

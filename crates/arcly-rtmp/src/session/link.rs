@@ -103,7 +103,8 @@ struct Rate {
 #[derive(Debug)]
 struct Liveness {
     heard: Instant,
-    pinged: bool,
+    /// When the peer was asked whether it is there. It has as long to answer from then on, however late that was.
+    pinged: Option<Instant>,
     idle: Option<Duration>,
 }
 
@@ -117,7 +118,7 @@ impl Link {
             acks: Acks { window: config.window_ack_size, received: 0, acknowledged: 0, last: None },
             work: Work { since: now, headers: 0, bytes: 0 },
             commands: Rate { since: now, count: 0 },
-            liveness: Liveness { heard: now, pinged: false, idle: None },
+            liveness: Liveness { heard: now, pinged: None, idle: None },
             stall: None,
             stall_limit: config.timeouts.write_stall,
             backlog: 0,
@@ -139,7 +140,7 @@ impl Link {
         let bytes = bytes as u64;
         self.acks.received = self.acks.received.saturating_add(bytes);
         self.liveness.heard = now;
-        self.liveness.pinged = false;
+        self.liveness.pinged = None;
         if now.saturating_duration_since(self.work.since) >= SECOND {
             self.work = Work { since: now, headers: self.decoder.headers(), bytes: 0 };
         }
@@ -267,7 +268,7 @@ impl Link {
     pub(super) const fn set_idle(&mut self, now: Instant, idle: Option<Duration>) {
         self.liveness.idle = idle;
         self.liveness.heard = now;
-        self.liveness.pinged = false;
+        self.liveness.pinged = None;
     }
 
     /// From here on, a socket may stand still for so long.
@@ -303,14 +304,13 @@ impl Link {
             return Err(SessionError::SlowConsumer);
         }
         let Some(idle) = self.liveness.idle else { return Ok(()) };
-        let silence = now.saturating_duration_since(self.liveness.heard);
-        if silence >= idle {
+        if self.liveness.pinged.is_some_and(|at| now >= at + idle / 2) {
             // Who says nothing and takes nothing is stuck; who says nothing while its socket takes everything is gone.
             let stuck = self.stall.is_some();
             return Err(if stuck { SessionError::SlowConsumer } else { SessionError::Timeout(Phase::Idle) });
         }
-        if silence >= idle / 2 && !self.liveness.pinged {
-            self.liveness.pinged = true;
+        if self.liveness.pinged.is_none() && now >= self.liveness.heard + idle / 2 {
+            self.liveness.pinged = Some(now);
             self.control(ControlMessage::User(UserControl::PingRequest(0)));
         }
         Ok(())
@@ -318,10 +318,8 @@ impl Link {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let stall = self.stall.map(|since| since + self.stall_limit);
-        let idle = self
-            .liveness
-            .idle
-            .map(|idle| self.liveness.heard + if self.liveness.pinged { idle } else { idle / 2 });
+        let idle =
+            self.liveness.idle.map(|idle| self.liveness.pinged.unwrap_or(self.liveness.heard) + idle / 2);
         earlier(stall, idle)
     }
 

@@ -10,12 +10,16 @@
 
 mod crowds;
 mod disks;
+mod machine;
 mod media;
+mod network;
 mod process;
 mod publishers;
 mod readers;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
+mod upstream;
 
 use std::time::{Duration, Instant};
 

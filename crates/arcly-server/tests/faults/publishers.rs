@@ -35,7 +35,7 @@ fn f01_a_publisher_dies_and_returns() {
                 "reader {reader}: without a gap"
             );
         }
-        row.undisturbed();
+        row.undisturbed((publisher, readers));
     });
 }
 
@@ -90,7 +90,7 @@ fn f02_f10_the_picture_changes_its_parameters() {
                 gone()
             );
         }
-        row.undisturbed();
+        row.undisturbed(());
     });
 }
 
@@ -128,8 +128,7 @@ fn f03_the_codec_changes() {
         let goes_on = !readers.rtmp.ended && rtmp.iter().any(|tag| tag.kind == TagKind::Audio);
         let told = readers.rtmp.codes.iter().any(|code| code == "NetStream.Play.Failed");
         assert!(goes_on || told, "it gets the sound, or is told: {:?}", readers.rtmp.codes);
-        drop(publisher);
-        row.undisturbed();
+        row.undisturbed((publisher, readers));
     });
 }
 

@@ -11,7 +11,7 @@ use super::support::feed::Sequence;
 use super::*;
 
 /// Publishes in real time for at most so long, until `done`; what a good reader has seen meanwhile.
-fn broadcast(
+pub(super) fn broadcast(
     (publisher, feed): (&mut Peer, &mut Feed),
     good: &mut Peer,
     limit: Duration,
@@ -30,8 +30,13 @@ fn broadcast(
     sequence
 }
 
+/// Whether no other picture needs this one. The GOP is I P B B P B B and so on.
+pub(super) const fn is_disposable(mark: u32) -> bool {
+    !mark.is_multiple_of(25) && mark % 25 % 3 != 1
+}
+
 /// A stream of pictures of that size at 25 a second, with its publisher.
-fn wide(row: &Row, name: &str, picture: usize) -> (Peer, Feed) {
+pub(super) fn wide(row: &Row, name: &str, picture: usize) -> (Peer, Feed) {
     let mut feed = Feed::of(Source::h264().with_pictures_of(picture));
     let mut publisher = row.peer().publishing(name);
     publisher.set_chunk_size(60_000);
@@ -93,8 +98,7 @@ fn f30_a_reader_of_half_the_rate() {
         assert!(pictures.len() > 50, "{} pictures", pictures.len());
         let skips: Vec<_> = pictures.windows(2).filter(|pair| pair[1].0 != pair[0].0 + 1).collect();
         assert!(!skips.is_empty(), "it is too slow for all of them");
-        // Left out are pictures that no other needs, or all up to a keyframe. The GOP is I P B B P B B and so on.
-        let is_disposable = |mark: u32| !mark.is_multiple_of(25) && mark % 25 % 3 != 1;
+        // Left out are pictures that no other needs, or all up to a keyframe.
         for pair in skips {
             let harmless = (pair[0].0 + 1..pair[1].0).all(is_disposable);
             assert!(pair[1].1 || harmless, "{} follows {}", pair[1].0, pair[0].0);

@@ -15,7 +15,7 @@
 //! Tests of one file share a server as long as one of them runs, and take turns on it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -35,7 +35,7 @@ pub const AT_ONCE: Duration = Duration::from_secs(1);
 /// How far resident memory may rise in a row, unless it says otherwise.
 const MEMORY: u64 = 2 << 20;
 /// How much of that may stay, and for how long the rest.
-pub const KEPT: u64 = 1 << 20;
+const KEPT: u64 = 1 << 20;
 const RETURN: Duration = Duration::from_secs(10);
 /// CPU time of a row, unless it says otherwise.
 const CPU: Duration = Duration::from_millis(250);
@@ -94,9 +94,11 @@ impl Bench {
         let file = data.path().join("arcly.toml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
-        command.env("MIMALLOC_ALLOW_THP", "0").args(["serve", "--rtmp", "127.0.0.1:0", "--log", "info"]);
-        if !args.contains(&"--http") {
-            command.args(["--http", "127.0.0.1:0"]);
+        command.env("MIMALLOC_ALLOW_THP", "0").args(["serve", "--log", "info"]);
+        for listen in ["--rtmp", "--http"] {
+            if !args.contains(&listen) {
+                command.args([listen, "127.0.0.1:0"]);
+            }
         }
         command.arg("-c").arg(&file).arg("--data-dir").arg(data.path().join("data")).args(args);
         change(&mut command);
@@ -104,10 +106,11 @@ impl Bench {
     }
 
     fn of(mut arcly: Arcly, data: TempDir) -> Self {
-        let (rtmp, mut http) = (arcly.addr("rtmp"), arcly.addr("http"));
-        if http.ip().is_unspecified() {
-            http.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-        }
+        let [rtmp, http] = ["rtmp", "http"].map(|protocol| match arcly.addr(protocol) {
+            addr if !addr.ip().is_unspecified() => addr,
+            SocketAddr::V4(addr) => (Ipv4Addr::LOCALHOST, addr.port()).into(),
+            SocketAddr::V6(addr) => (Ipv6Addr::LOCALHOST, addr.port()).into(),
+        });
         let pid = arcly.process().id();
         let scraper = Mutex::new(Scraper::open(http).opened());
         Self { arcly: Mutex::new(arcly), rtmp, http, data, pid, scraper, witness: None }
@@ -184,16 +187,17 @@ impl Bench {
 
     #[track_caller]
     pub fn check_witness(&self, id: &str) {
+        if shows_rows() {
+            eprintln!("{id}: ticks are widened by {}", self.metrics().sum("arcly_egress_widened"));
+        }
         if let Some(witness) = &self.witness {
             witness.check(id);
         }
     }
 
-    /// What was late until now is not held against what follows; what was lost is.
-    pub fn forget_delays(&self) {
-        if let Some(witness) = &self.witness {
-            witness.forget_delays();
-        }
+    /// See [`Witness::stretch_p99`].
+    pub fn stretch_p99(&self) -> Duration {
+        self.witness.as_ref().expect("a witness").stretch_p99()
     }
 
     /// Nothing has panicked.
@@ -225,6 +229,11 @@ pub struct Held {
     pub rss_bytes: u64,
     pub fds: usize,
     pub tasks: f64,
+}
+
+/// Whether what each row costs is to be printed.
+pub fn shows_rows() -> bool {
+    std::env::var_os("ARCLY_SHOW_ROWS").is_some()
 }
 
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -365,20 +374,14 @@ impl Row {
         self.finish(&[("rtmp", "peer_closed", count)], &[]);
     }
 
-    /// The witness is well and nothing has panicked, whatever was closed for whatever reason.
+    /// The witness is well and nothing has panicked, whatever was closed for whatever reason; and nothing is left behind
+    /// once `peers` are gone.
     #[track_caller]
-    pub fn undisturbed(self) {
+    pub fn undisturbed<T>(self, peers: T) {
+        drop(peers);
         self.bench.check_witness(&self.id);
         self.bench.check_alive(&self.id);
-    }
-
-    /// The same for a fault of which only losses count: no frame is later than a second.
-    #[track_caller]
-    pub fn nothing_lost(self) {
-        if let Some(witness) = &self.bench.witness {
-            witness.check_within(&self.id, Duration::from_secs(1));
-        }
-        self.bench.check_alive(&self.id);
+        self.check_return();
     }
 
     /// What was logged since the row began.
@@ -441,15 +444,21 @@ impl Row {
         let peak = self.bench.take_peak().saturating_sub(before.rss_bytes);
         let (kib, bound) = (peak >> 10, self.memory >> 10);
         let cpu = (self.bench.usage().cpu - before.cpu).saturating_sub(self.since.elapsed() / WITNESS_CPU);
-        if std::env::var_os("ARCLY_SHOW_ROWS").is_some() {
+        if shows_rows() {
             eprintln!("{id}: {kib} KiB, {cpu:?} CPU, {:?}", self.since.elapsed());
         }
         assert!(kib <= bound, "{id}: {kib} KiB more memory at the peak; {bound} are allowed");
         assert!(cpu <= self.cpu, "{id}: {cpu:?} of CPU time; {:?} are allowed", self.cpu);
+        self.check_return();
+    }
+
+    #[track_caller]
+    fn check_return(&self) {
         let since = Instant::now();
-        self.bench.check_return(id, &self.held, self.kept);
-        if std::env::var_os("ARCLY_SHOW_ROWS").is_some() {
-            eprintln!("{id}: everything is back after {:?}", since.elapsed());
+        self.bench.check_return(&self.id, &self.held, self.kept);
+        if shows_rows() {
+            let (before, now) = (self.held.rss_bytes >> 10, self.bench.held().rss_bytes >> 10);
+            eprintln!("{}: back after {:?}: {before} KiB before, {now} now", self.id, since.elapsed());
         }
     }
 }

@@ -4,7 +4,7 @@
 //! measured at the same time: an echo between two threads of the test over loopback has everything that a frame's way
 //! has, but the server; and the kernel says how long the server's threads have waited for a core ([`Starved`]) while the
 //! frame was on its way. What the machine does to everybody is no fault of the server's; what the server does by itself (a
-//! lock, a worker that computes for long) shows in the frames alone.
+//! lock, a worker that computes for long or waits longer than it should) shows in the frames alone.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -41,6 +41,10 @@ struct Seen {
     sequence: Sequence,
     /// The longest delay, less what the server waited for a core meanwhile.
     slowest: Duration,
+    /// By how much each picture came later after the one before it than it was sent after it.
+    stretched: Vec<Duration>,
+    /// What the newest picture was late by.
+    late: Option<Duration>,
     /// The newest picture.
     picture: Option<u32>,
     ended: bool,
@@ -138,21 +142,6 @@ impl Witness {
     /// came late since the last time.
     #[track_caller]
     pub fn check(&self, id: &str) {
-        self.check_within(id, MAX_DELAY);
-    }
-
-    /// Measures delays anew, once everything that has been sent by now is there.
-    pub fn forget_delays(&self) {
-        let newest = self.shared.pictures.load(Ordering::Acquire).saturating_sub(1);
-        for seen in &self.shared.readers {
-            eventually(PATIENCE, || lock(seen).picture.is_some_and(|n| n >= newest));
-            lock(seen).slowest = Duration::ZERO;
-        }
-    }
-
-    /// The same, for faults whose own criterion is another delay.
-    #[track_caller]
-    pub fn check_within(&self, id: &str, delay: Duration) {
         let newest = self.shared.pictures.load(Ordering::Acquire).saturating_sub(1);
         let readers = self.shared.readers.iter().zip(READERS);
         let arrived = readers.clone().map(|(seen, _)| {
@@ -163,7 +152,7 @@ impl Witness {
         let echo = std::mem::take(&mut *lock(&self.shared.echo));
         let window = readers.map(|(seen, protocol)| (protocol, lock(seen).take_window()));
         let window: Vec<_> = window.collect();
-        if std::env::var_os("ARCLY_SHOW_ROWS").is_some() {
+        if super::bench::shows_rows() {
             eprintln!("{id}: witness {window:?}, echo {echo:?}");
         }
         for ((protocol, window), arrived) in window.iter().zip(arrived) {
@@ -173,18 +162,21 @@ impl Witness {
             );
             assert_eq!((window.lost, window.repeated), (0, 0), "{id}: the witness over {protocol}");
             assert!(
-                window.slowest <= echo + allowed(delay),
+                window.slowest <= echo + MAX_DELAY,
                 "{id}: a frame of the witness took {:?} over {protocol}, an echo {echo:?}",
                 window.slowest
             );
         }
     }
-}
 
-/// In CI, where other processes share the two cores, delays are held against five times their bound: a stall shows, and a
-/// neighbour does not. Everywhere else the bound is the catalogue's.
-fn allowed(delay: Duration) -> Duration {
-    if std::env::var_os("CI").is_some() { delay * 5 } else { delay }
+    /// By how much 99 of 100 gaps between pictures were no longer than between their sending, since this was asked last.
+    pub fn stretch_p99(&self) -> Duration {
+        let take = |seen: &Mutex<Seen>| std::mem::take(&mut lock(seen).stretched);
+        let mut all: Vec<_> = self.shared.readers.iter().flat_map(take).collect();
+        assert!(all.len() >= 100, "{} gaps are too few", all.len());
+        all.sort_unstable();
+        all[all.len() * 99 / 100]
+    }
 }
 
 impl Drop for Witness {
@@ -203,8 +195,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn look(shared: &Shared, pid: u32) {
     while !shared.stop.load(Ordering::Acquire) {
+        // Before its time, so that nothing of what comes after that time is missing.
+        let starved = Starved::of(pid);
         let mut looks = lock(&shared.looks);
-        looks.push_back((Instant::now(), Starved::of(pid)));
+        looks.push_back((Instant::now(), starved));
         if looks.len() > LOOKS {
             looks.pop_front();
         }
@@ -259,14 +253,19 @@ fn read(shared: &Shared, at: usize, mut next: impl FnMut(Instant) -> Option<FlvT
         let mut seen = lock(&shared.readers[at]);
         let Some(number) = seen.sequence.note(&tag) else { continue };
         let sent = lock(&shared.sent)[usize::from(tag.kind == TagKind::Audio)][number as usize];
-        let age = sent.elapsed();
-        if tag.kind == TagKind::Video {
+        let is_picture = tag.kind == TagKind::Video;
+        if is_picture {
             // What was there before the reader came is old, and no delay.
-            joined |= age < Duration::from_millis(200) || seen.picture.is_some_and(|n| n > 50);
+            joined |= sent.elapsed() < Duration::from_millis(200) || seen.picture.is_some_and(|n| n > 50);
             seen.picture = Some(number);
         }
         if joined {
-            seen.slowest = seen.slowest.max(delay(shared, sent));
+            let late = delay(shared, sent);
+            seen.slowest = seen.slowest.max(late);
+            if is_picture {
+                let before = seen.late.replace(late);
+                seen.stretched.extend(before.map(|before| late.saturating_sub(before)));
+            }
         }
     }
 }
