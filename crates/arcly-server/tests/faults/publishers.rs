@@ -64,6 +64,9 @@ fn f02_f10_the_picture_changes_its_parameters() {
             let changed = other_headers(&mut again);
             if reconnects {
                 publisher.reset();
+                // It is live, and not to be hijacked, until the server has heard of it.
+                let left = || bench.metrics().labelled("arcly_sessions", "role=\"publish\"") <= 1.0;
+                assert!(eventually(secs(2), left));
                 publisher = Peer::open(bench.rtmp).publishing("f02");
             }
             send(&mut publisher, &changed);

@@ -43,10 +43,22 @@ impl Starved {
         Duration::from_nanos(more.iter().rev().take(2).sum()) + TICK * stolen.unwrap_or(0)
     }
 
+    /// How long that thread has waited since `before`.
+    pub fn thread_since(&self, before: &Self, thread: u32) -> Duration {
+        let waited = |starved: &Self| starved.waited.get(&thread).copied().unwrap_or(0);
+        Duration::from_nanos(waited(self).saturating_sub(waited(before)))
+    }
+
     /// The same up to now.
     pub fn elapsed(&self) -> Duration {
         Self::of(self.pid).since(self)
     }
+}
+
+/// The number of the thread that asks.
+pub fn this_thread() -> u32 {
+    let path = std::fs::read_link("/proc/thread-self").unwrap();
+    path.file_name().and_then(|name| name.to_str()?.parse().ok()).expect("a thread's number")
 }
 
 /// Ticks that the host has kept each core from running.

@@ -3,8 +3,9 @@
 //! A frame's delay counts from the moment it was sent, so that a test that is late itself blames nobody. What it may be is
 //! measured at the same time: an echo between two threads of the test over loopback has everything that a frame's way
 //! has, but the server; and the kernel says how long the server's threads have waited for a core ([`Starved`]) while the
-//! frame was on its way. What the machine does to everybody is no fault of the server's; what the server does by itself (a
-//! lock, a worker that computes for long or waits longer than it should) shows in the frames alone.
+//! frame was on its way, and those of the test that sent and read it. What the machine does to everybody is no fault of
+//! the server's; what the server does by itself (a lock, a worker that computes for long or waits longer than it should)
+//! shows in the frames alone.
 
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
@@ -20,7 +21,7 @@ use super::eventually;
 use super::feed::{Feed, FlvTag, Sequence};
 use super::http::FlvReader;
 use super::peer::{PATIENCE, Peer};
-use super::starved::Starved;
+use super::starved::{Starved, this_thread};
 
 /// The witness's stream.
 pub const STREAM: &str = "live/witness";
@@ -58,8 +59,10 @@ struct Shared {
     pictures: AtomicU32,
     /// The slowest echo: how busy the machine is.
     echo: Mutex<Duration>,
-    /// What the threads of the server had waited for a core at each look.
-    looks: Mutex<VecDeque<(Instant, Starved)>>,
+    /// What the threads of the server, and those of this process, had waited for a core at each look.
+    looks: Mutex<VecDeque<(Instant, [Starved; 2])>>,
+    /// The thread that publishes.
+    publisher: AtomicU32,
     readers: [Mutex<Seen>; 2],
 }
 
@@ -196,7 +199,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn look(shared: &Shared, pid: u32) {
     while !shared.stop.load(Ordering::Acquire) {
         // Before its time, so that nothing of what comes after that time is missing.
-        let starved = Starved::of(pid);
+        let starved = [pid, std::process::id()].map(Starved::of);
         let mut looks = lock(&shared.looks);
         looks.push_back((Instant::now(), starved));
         if looks.len() > LOOKS {
@@ -207,18 +210,23 @@ fn look(shared: &Shared, pid: u32) {
     }
 }
 
-/// How long a frame took that was sent then, less what the server waited for a core since.
-fn delay(shared: &Shared, sent: Instant) -> Duration {
+/// How long a frame took that was sent then, less what the server waited for a core since, and the two threads that sent
+/// and read it.
+fn delay(shared: &Shared, sent: Instant, reader: u32) -> Duration {
     let delay = sent.elapsed();
     if delay < SMALL {
         return delay;
     }
     let looks = lock(&shared.looks);
-    let before = looks.iter().rfind(|(at, _)| *at <= sent);
-    delay.saturating_sub(before.map_or(Duration::ZERO, |(_, starved)| starved.elapsed()))
+    let Some((_, [server, here])) = looks.iter().rfind(|(at, _)| *at <= sent) else { return delay };
+    let now = Starved::of(std::process::id());
+    let threads = [reader, shared.publisher.load(Ordering::Acquire)];
+    let waited = threads.map(|thread| now.thread_since(here, thread)).iter().sum();
+    delay.saturating_sub(server.elapsed()).saturating_sub(waited)
 }
 
 fn publish(shared: &Shared, peer: &mut Peer) {
+    shared.publisher.store(this_thread(), Ordering::Release);
     let mut feed = Feed::new();
     feed.headers().iter().for_each(|tag| _ = peer.tag(tag));
     let start = Instant::now();
@@ -240,7 +248,7 @@ fn publish(shared: &Shared, peer: &mut Peer) {
 }
 
 fn read(shared: &Shared, at: usize, mut next: impl FnMut(Instant) -> Option<FlvTag>) {
-    let mut joined = false;
+    let (mut joined, this) = (false, this_thread());
     while !shared.stop.load(Ordering::Acquire) {
         let end = Instant::now() + Duration::from_millis(500);
         let Some(tag) = next(end) else {
@@ -260,7 +268,7 @@ fn read(shared: &Shared, at: usize, mut next: impl FnMut(Instant) -> Option<FlvT
             seen.picture = Some(number);
         }
         if joined {
-            let late = delay(shared, sent);
+            let late = delay(shared, sent, this);
             seen.slowest = seen.slowest.max(late);
             if is_picture {
                 let before = seen.late.replace(late);
