@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use arcly_codec::flv::FileDecoder;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::feed::{FILE_HEADER, FlvTag};
 use super::peer::{PATIENCE, is_timeout};
@@ -41,13 +41,7 @@ impl Http {
 
     /// A connection from that local address, with a receive buffer of that size where it is given.
     pub fn open_from(addr: SocketAddr, local: &str, receive_buffer: Option<usize>) -> Self {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
-        if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes).unwrap();
-        }
-        socket.bind(&SocketAddr::new(local.parse().unwrap(), 0).into()).unwrap();
-        socket.connect(&addr.into()).unwrap();
-        Self::over(socket.into())
+        Self::over(super::connect_from(addr, local, receive_buffer))
     }
 
     fn over(socket: TcpStream) -> Self {

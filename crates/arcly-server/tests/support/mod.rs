@@ -20,7 +20,21 @@ pub mod peer;
 pub mod starved;
 pub mod witness;
 
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+/// A connection from that local address, with a receive buffer of that size where it is given.
+pub fn connect_from(addr: SocketAddr, local: &str, receive_buffer: Option<usize>) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
+    if let Some(bytes) = receive_buffer {
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    socket.bind(&SocketAddr::new(local.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.into()
+}
 
 /// Asks until `done` says yes; false when `limit` passes.
 pub fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {

@@ -11,7 +11,7 @@ use arcly_rtmp::wire::{
     MessageHeader, MessageType, Request, Response, UserControl, encode_message,
 };
 use bytes::BytesMut;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use super::feed::FlvTag;
 
@@ -47,13 +47,7 @@ impl Peer {
 
     /// The same from a local address of its own, with a receive buffer of that size where it is given.
     pub fn open_from(addr: SocketAddr, local: &str, receive_buffer: Option<usize>) -> Self {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).unwrap();
-        if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes).unwrap();
-        }
-        socket.bind(&SocketAddr::new(local.parse().unwrap(), 0).into()).unwrap();
-        socket.connect(&addr.into()).unwrap();
-        Self::over(socket.into())
+        Self::over(super::connect_from(addr, local, receive_buffer))
     }
 
     fn over(socket: TcpStream) -> Self {
