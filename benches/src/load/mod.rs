@@ -43,5 +43,5 @@ pub use marker::{MARKER, Marker, clock_ns};
 pub use peer::Peer;
 pub use rawfan::{Format, rawfan, rawsink};
 pub use rtmp::{RawRtmpPeer, Role, RtmpPeer};
-pub use server::{Program, Running};
+pub use server::{Program, Running, arcly};
 pub use stage::{Protocol, Stage};

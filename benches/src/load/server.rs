@@ -164,7 +164,8 @@ fn start_arcly(binary: PathBuf, config: &str) -> Running {
 }
 
 /// The binary that is measured: `ARCLY_BENCH_SERVER`, which `cargo xtask bench` sets to what it has built.
-fn arcly() -> PathBuf {
+#[must_use]
+pub fn arcly() -> PathBuf {
     std::env::var_os("ARCLY_BENCH_SERVER").map_or_else(|| "target/release/arcly".into(), PathBuf::from)
 }
 

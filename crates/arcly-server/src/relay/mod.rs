@@ -10,6 +10,7 @@
 
 mod container;
 mod endpoint;
+mod file;
 mod http;
 mod route;
 mod rtmp;
@@ -17,7 +18,7 @@ mod run;
 mod supervisor;
 
 pub use endpoint::Endpoint;
+pub(crate) use file::FileSource;
 pub use route::{Reach, RelayError};
-pub(crate) use run::FileSource;
 pub use run::{copy, pull, push};
 pub use supervisor::{RelayInfo, RelayState, Relays};

@@ -12,23 +12,21 @@ use arcly_core::{
     StreamError, StreamKey, TimeDelta, Timestamp,
 };
 use arcly_mux::flv::http::FlvBody;
-use arcly_mux::fmp4;
 use arcly_mux::fmp4::http::Mp4Body;
 use arcly_mux::ts::http::TsBody;
 use arcly_mux::ts::udp::{Receiver, Sender};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::container::{Container, Reader, Writer};
+use super::container::{Container, Writer};
+use super::file::{self, FileSource, container, named};
 use super::http::{self, Remote};
 use super::{Endpoint, rtmp};
 use crate::udp;
 
-/// Bytes of a file read at a time.
-const PIECE: usize = 64 << 10;
 /// How long a push waits for its stream before it reports that there is none.
 const WAIT: Duration = Duration::from_secs(10);
 /// What one copy on the command line keeps: enough for a slow upstream to catch up.
@@ -131,7 +129,7 @@ pub async fn push(
 /// One of the ends cannot be read or written.
 pub async fn copy(from: &Endpoint, to: &Endpoint, cancel: &CancellationToken) -> Result<(), StreamError> {
     if let (Endpoint::File(from), Endpoint::File(to)) = (from, to) {
-        return cancel.run_until_cancelled(copy_file(from, to)).await.unwrap_or(Ok(()));
+        return file::copy(from, to, cancel).await;
     }
     let retention =
         Retention { max_bytes: KEEP, max_items: 1 << 14, window_bytes: KEEP, ..Retention::default() };
@@ -181,98 +179,6 @@ fn give(publisher: &mut arcly_core::Publisher, event: MediaEvent) -> Result<(), 
     }
 }
 
-/// How a file is taken apart.
-#[allow(clippy::large_enum_variant, reason = "there is one for each file")]
-enum Source {
-    /// From front to back.
-    Pieces(Reader),
-    /// Where it asks to be read.
-    Places(fmp4::Demuxer),
-}
-
-/// The events of a file, one after the other.
-pub(crate) struct FileSource {
-    path: PathBuf,
-    file: File,
-    reader: Source,
-    piece: Vec<u8>,
-    ended: bool,
-    /// Why the file ends before its end.
-    broken: Option<StreamError>,
-}
-
-impl FileSource {
-    pub(crate) async fn open(path: &Path) -> Result<Self, StreamError> {
-        let file = File::open(path).await.map_err(|error| named(path, error))?;
-        let reader = match container(path)? {
-            Container::Mp4 => Source::Places(fmp4::Demuxer::new()),
-            container => Source::Pieces(Reader::new(container)),
-        };
-        Ok(Self { path: path.to_owned(), file, reader, piece: vec![0; PIECE], ended: false, broken: None })
-    }
-
-    /// The next event, `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<MediaEvent>, StreamError> {
-        loop {
-            let reader = match &mut self.reader {
-                Source::Pieces(reader) => reader,
-                Source::Places(demuxer) => return next_of(demuxer, &mut self.file, &self.path).await,
-            };
-            if let Some(event) = reader.poll_event() {
-                return Ok(Some(event));
-            }
-            if let Some(error) = self.broken.take() {
-                return Err(error);
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            let count = self.file.read(&mut self.piece).await.map_err(|error| named(&self.path, error))?;
-            self.ended = count == 0;
-            let pushed = match self.ended {
-                true => reader.finish(),
-                false => reader.push(self.piece.get(..count).unwrap_or_default()),
-            };
-            // What came before the fault is good.
-            let path = &self.path;
-            self.broken =
-                pushed.err().map(|error| StreamError::protocol(format!("{}: {error}", path.display())));
-        }
-    }
-}
-
-/// The next event of a file that is read where its demuxer asks.
-async fn next_of(
-    demuxer: &mut fmp4::Demuxer,
-    file: &mut File,
-    path: &Path,
-) -> Result<Option<MediaEvent>, StreamError> {
-    let broken = |error: fmp4::DemuxError| StreamError::protocol(format!("{}: {error}", path.display()));
-    loop {
-        match demuxer.poll().map_err(broken)? {
-            fmp4::Step::Event(event) => return Ok(Some(event)),
-            fmp4::Step::End => return Ok(None),
-            fmp4::Step::Read { offset, len } => {
-                let data = read_at(file, offset, len).await.map_err(|error| named(path, error))?;
-                demuxer.handle_data(data).map_err(broken)?;
-            }
-        }
-    }
-}
-
-/// What the file has there, up to `len` bytes.
-async fn read_at(file: &mut File, offset: u64, len: usize) -> std::io::Result<Bytes> {
-    file.seek(SeekFrom::Start(offset)).await?;
-    let mut data = Vec::new();
-    file.take(len as u64).read_to_end(&mut data).await?;
-    Ok(data.into())
-}
-
-fn container(path: &Path) -> Result<Container, StreamError> {
-    let unknown = || StreamError::protocol(format!("{}: neither .flv, .ts nor .mp4", path.display()));
-    Container::of(path).ok_or_else(unknown)
-}
-
 /// Writes what comes, whole frames at a time; a file that is stopped is complete up to there.
 async fn write_file(
     engine: &Arc<Engine>,
@@ -295,22 +201,6 @@ async fn write_file(
     }
     // What came before the fault is good.
     sink.finish().await.and(written)
-}
-
-/// Rewrites a file: what it holds comes out with complete headers and exact sizes.
-async fn copy_file(from: &Path, to: &Path) -> Result<(), StreamError> {
-    let container = container(to)?;
-    let mut source = FileSource::open(from).await?;
-    let mut sink = FileSink::create(to, container).await?;
-    let mut copied = Ok(());
-    while copied.is_ok() {
-        copied = match source.next().await {
-            Ok(Some(event)) => sink.put(&event).await,
-            Ok(None) => break,
-            Err(error) => Err(error),
-        };
-    }
-    sink.finish().await.and(copied)
 }
 
 /// A file that is being written.
@@ -348,10 +238,6 @@ impl FileSink {
         file.write_all(&patch.bytes).await.map_err(failed)?;
         file.flush().await.map_err(failed)
     }
-}
-
-fn named(path: &Path, error: std::io::Error) -> StreamError {
-    StreamError::Io(std::io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// Holds frames back until they are due, counted from the first.
