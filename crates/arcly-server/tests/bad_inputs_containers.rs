@@ -85,9 +85,8 @@ impl Pair {
         let answer = self.http.send(b"0\r\n\r\n").answer().expect("an answer");
         assert_eq!(answer.status, 204, "{}: {} {}", self.name, answer.head, answer.body);
         let Self { row, http, player, .. } = self;
-        drop((http, player));
         row.check_resources();
-        row.undisturbed();
+        row.undisturbed((http, player));
     }
 }
 
@@ -236,9 +235,8 @@ fn m30_pictures_around_the_limit() {
     assert_eq!(answer.status, 413, "{} {}", answer.head, answer.body);
     assert!(answer.body.contains("limit(access_unit)"), "{}", answer.body);
     let Pair { row, http, player, .. } = pair;
-    drop((http, player));
     row.check_resources();
-    row.undisturbed();
+    row.undisturbed((http, player));
 }
 
 /// How the POST of a file is answered.
@@ -277,7 +275,7 @@ fn m25_boxes_that_lie_about_their_size() {
         assert!(reason, "{name}: {}", answer.body);
     }
     row.check_resources();
-    row.undisturbed();
+    row.undisturbed(());
 }
 
 #[test]
@@ -298,5 +296,5 @@ fn m27_samples_that_are_not_there() {
         assert!(matches!(answer.status, 400 | 413), "{name}: {} {}", answer.head, answer.body);
     }
     row.check_resources();
-    row.undisturbed();
+    row.undisturbed(());
 }
