@@ -85,8 +85,9 @@ impl Pair {
         let answer = self.http.send(b"0\r\n\r\n").answer().expect("an answer");
         assert_eq!(answer.status, 204, "{}: {} {}", self.name, answer.head, answer.body);
         let Self { row, http, player, .. } = self;
+        drop((http, player));
         row.check_resources();
-        row.undisturbed((http, player));
+        row.undisturbed(());
     }
 }
 
@@ -235,8 +236,9 @@ fn m30_pictures_around_the_limit() {
     assert_eq!(answer.status, 413, "{} {}", answer.head, answer.body);
     assert!(answer.body.contains("limit(access_unit)"), "{}", answer.body);
     let Pair { row, http, player, .. } = pair;
+    drop((http, player));
     row.check_resources();
-    row.undisturbed((http, player));
+    row.undisturbed(());
 }
 
 /// How the POST of a file is answered.
