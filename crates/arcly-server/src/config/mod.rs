@@ -355,7 +355,7 @@ impl Serialize for Secret {
 #[serde(deny_unknown_fields, default)]
 pub struct EgressConfig {
     /// How often a reader is written to whose URL does not say `latency=low` or `latency=throughput`: what comes in
-    /// between goes out together. `0ms` is each video frame at once; 33 ms cost a third less than each message by
+    /// between goes out together. `0ms` is each frame at once; 33 ms cost a third less than each message by
     /// itself, 100 ms half; at most a second.
     pub tick: Span,
     /// Tasks that write to readers; 0 for one per core.

@@ -3,22 +3,11 @@
 // Arguments: the server's address, the stream's path, the player (`hls`: the server's own page; `shaka`; for DASH `dashjs`,
 // `shaka-dash`), seconds to play, or `width=640` for until pictures of that width have been played for two seconds; the folder
 // of node_modules, Chromium, and the folder of node_modules that has the players.
-import { createRequire } from "node:module";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { launch } from "./chromium.mjs";
 import { join } from "node:path";
 
 const [server, stream, player, seconds, modules, executablePath, players] = process.argv.slice(2);
-const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
-const profile = mkdtempSync(join(tmpdir(), "arcly-hls-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath,
-  headless: true,
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const { browser, close } = await launch(modules, executablePath);
 
 // Counts from the first picture on: time that does not go on is a stall.
 function watch() {
@@ -102,7 +91,6 @@ try {
 } catch (error) {
   report.errors.push(String(error));
 } finally {
-  await browser.close();
-  rmSync(profile, { recursive: true, force: true });
+  await close();
 }
 console.log(JSON.stringify(report));

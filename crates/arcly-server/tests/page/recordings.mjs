@@ -1,22 +1,9 @@
 // Opens a stream's page in Chromium, plays its oldest recording and goes back to live; reports how it went as one line of JSON.
 // Arguments: the server's address, the folder of node_modules, Chromium, a PNG to write.
-import { createRequire } from "node:module";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { launch } from "./chromium.mjs";
 
 const [server, modules, executablePath, screenshot] = process.argv.slice(2);
-const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
-const profile = mkdtempSync(join(tmpdir(), "arcly-recordings-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath,
-  headless: true,
-  viewport: { width: 1000, height: 1100 },
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-  ],
-});
+const { browser, close } = await launch(modules, executablePath, { width: 1000, height: 1100 });
 
 const report = { errors: [] };
 try {
@@ -43,7 +30,6 @@ try {
 } catch (error) {
   report.errors.push(String(error));
 } finally {
-  await browser.close();
-  rmSync(profile, { recursive: true, force: true });
+  await close();
 }
 console.log(JSON.stringify(report));

@@ -1,0 +1,25 @@
+// Chromium with a profile of its own, as every script here runs it.
+import { createRequire } from "node:module";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+// `modules` has playwright-core. What is returned has the `browser`, and `close`, which leaves nothing behind.
+export async function launch(modules, executablePath, viewport) {
+  const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
+  const profile = mkdtempSync(join(tmpdir(), "arcly-page-"));
+  const browser = await chromium.launchPersistentContext(profile, {
+    executablePath,
+    headless: true,
+    viewport,
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+    ],
+  });
+  const close = async () => {
+    await browser.close();
+    rmSync(profile, { recursive: true, force: true });
+  };
+  return { browser, close };
+}
