@@ -10,7 +10,7 @@
 //! **Decision rule.** A worker's delivery costs at most 80 ns at 100 readers and more; a plain subscriber's no more
 //! than broadcast's in the same run (five rounds before calling it a miss).
 //!
-//! Everything runs on one thread, frame by frame: a frame is published when every reader has had the one before, so
+//! Everything runs on one thread, picture by picture: a frame is published when every reader has had the one before, so
 //! that no batching helps. The sinks take every write, so that the kernel's part is left out, and whether every sink
 //! got every byte is checked at the end.
 
@@ -82,7 +82,7 @@ fn broadcast_tasks(bench: &mut Bench, readers: u64, unit: Unit) -> Option<f64> {
     let mut stream = runtime.block_on(Published::start());
     bench.case(&case, unit, Goal::NONE, |iters| {
         runtime.block_on(frame_by_frame(iters, readers, &deliveries, || {
-            assert!(sender.send(Arc::new(stream.next_frame())).is_ok(), "there are receivers");
+            assert!(sender.send(Arc::new(stream.next_picture())).is_ok(), "there are receivers");
         }))
     })
 }
@@ -130,7 +130,7 @@ fn subscriber_tasks(bench: &mut Bench, readers: u64, unit: Unit, goal: Goal, for
     runtime.block_on(wait_until(&deliveries, readers));
     bench.case(&case, unit, goal, |iters| {
         runtime.block_on(frame_by_frame(iters, readers, &deliveries, || {
-            let frame = stream.next_frame();
+            let frame = stream.next_picture();
             stream.publish(frame);
         }))
     });
@@ -157,7 +157,7 @@ fn worker(bench: &mut Bench, readers: u64, unit: Unit, goal: Goal) {
     });
     bench.case(&case, unit, goal, |iters| {
         runtime.block_on(frame_by_frame(iters, readers, &writes, || {
-            let frame = stream.next_frame();
+            let frame = stream.next_picture();
             stream.publish(frame);
         }))
     });

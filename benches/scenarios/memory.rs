@@ -19,6 +19,8 @@ const MANY: usize = 1_000;
 const MIB: usize = 1 << 20;
 /// When a log that keeps five seconds for late readers has what it keeps.
 const FILLED: Duration = Duration::from_secs(8);
+/// When eight hundred who came at once have had their GOP, of 8 MiB each.
+const CAUGHT_UP: Duration = Duration::from_secs(20);
 /// Two GOPs and more.
 const PERIOD: Duration = Duration::from_secs(5);
 const UNIT: &str = "KiB/reader";
@@ -54,7 +56,7 @@ fn slope(options: &Options, program: &Program, protocol: &Protocol, gop: usize) 
     std::thread::sleep(FILLED);
     let few = stage.program.peak_rss_bytes(PERIOD);
     stage.seat(1, MANY - FEW);
-    std::thread::sleep(options.time);
+    std::thread::sleep(options.time.max(CAUGHT_UP));
     let many = stage.program.peak_rss_bytes(PERIOD);
     (many as f64 - few as f64) / (MANY - FEW) as f64 / 1_024.0
 }

@@ -8,10 +8,12 @@
 mod cpu;
 mod harness;
 pub mod load;
+mod players;
 mod report;
 mod stream;
 
 pub use cpu::{Stopwatch, cpu_time};
 pub use harness::{Bench, Unit};
+pub use players::HlsPlayers;
 pub use report::{Goal, Report, Row, median};
 pub use stream::{FlvPacketizer, Media, PICTURE, Published, Sink, sink, wait_until};

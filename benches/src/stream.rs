@@ -139,6 +139,14 @@ impl Published {
         self.media.next().expect("an endless source")
     }
 
+    /// The picture that comes next: sound waits a moment for one to go out with, which a bench would measure.
+    ///
+    /// # Panics
+    /// Never: the source is endless.
+    pub fn next_picture(&mut self) -> MediaFrame {
+        self.media.find(|frame| frame.track == TrackId::VIDEO).expect("an endless source")
+    }
+
     /// Publishes a frame.
     ///
     /// # Panics

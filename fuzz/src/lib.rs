@@ -20,8 +20,13 @@ pub mod hls;
 pub mod replay;
 pub mod rtmp;
 pub mod rtp;
+pub mod rtsp;
+pub mod srt;
+pub mod srt_session;
+pub mod transcode;
 pub mod ts;
 pub mod video;
+pub mod webrtc;
 
 /// The parts of an input that stands for a sequence: each is two bytes of length, big endian, and as many
 /// bytes, or as many as there are.

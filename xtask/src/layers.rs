@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("arcly-rtmp", 3),
     ("arcly-rtsp", 3),
     ("arcly-srt", 3),
+    ("arcly-transcode", 3),
     ("arcly-webrtc", 3),
     ("arcly-stream", 4),
     ("arcly-server", 5),

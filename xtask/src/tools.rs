@@ -54,6 +54,7 @@ const TOOLS: &[Tool] = &[
             "gstreamer1.0-plugins-good",
             "gstreamer1.0-plugins-bad",
             "gstreamer1.0-plugins-ugly",
+            "gstreamer1.0-rtsp",
         ]),
     },
     Tool {
@@ -61,6 +62,12 @@ const TOOLS: &[Tool] = &[
         env: "ARCLY_RTMPDUMP",
         find: || on_path("rtmpdump"),
         source: Source::Debian(&["rtmpdump"]),
+    },
+    Tool {
+        name: "srt-live-transmit",
+        env: "ARCLY_SRT_LIVE_TRANSMIT",
+        find: || on_path("srt-live-transmit"),
+        source: Source::Debian(&["srt-tools"]),
     },
     Tool {
         name: "nginx with its rtmp module",
@@ -183,7 +190,10 @@ fn gst_launch() -> Option<PathBuf> {
     let launch = on_path("gst-launch-1.0")?;
     let inspect = on_path("gst-inspect-1.0")?;
     let has = |element: &str| quiet(Command::new(&inspect).arg(element));
-    ["rtmp2sink", "flvmux", "h264parse", "x264enc", "voaacenc"].into_iter().all(has).then_some(launch)
+    ["rtmp2sink", "flvmux", "h264parse", "x264enc", "voaacenc", "rtspclientsink"]
+        .into_iter()
+        .all(has)
+        .then_some(launch)
 }
 
 fn nginx() -> Option<PathBuf> {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arcly_benches::load::{Clip, Peer, Role, RtmpPeer, Shape, put_message};
-use arcly_benches::{FlvPacketizer, Media, Published};
+use arcly_benches::{FlvPacketizer, HlsPlayers, Media, Published};
 use arcly_codec::flv::{Demuxer, FileDecoder, FileTag, Limits, put_file_header};
 use arcly_core::derived::{Packet, Packetizer};
 use arcly_core::log::Budget;
 use arcly_core::machine::{Machine, Output};
 use arcly_core::{Engine, MediaEvent, PublishRegistry, PublishRequest, StreamKey, TrackId};
+use arcly_mux::ts;
 use arcly_rtmp::media::Ingest;
 use arcly_rtmp::wire::handshake::Entropy;
 use arcly_rtmp::wire::{
@@ -25,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 /// What one read of a socket gives at most.
 const PIECE: usize = 64 << 10;
 const CURSORS: u64 = 100;
+const PLAYERS: usize = 200;
 /// What one repetition of ingest takes in: about a second of 1080p30.
 const INGESTED: usize = 77;
 
@@ -36,7 +38,7 @@ struct Hot {
     run: fn(u64),
 }
 
-const HOT: [Hot; 10] = [
+const HOT: [Hot; 13] = [
     Hot { name: "RTMP ingest", unit: "message", per: || INGESTED, run: ingest },
     Hot { name: "chunk decode, 128", unit: "message", per: frames, run: |n| decode(n, 128) },
     Hot { name: "chunk decode, 4096", unit: "message", per: frames, run: |n| decode(n, 4_096) },
@@ -47,6 +49,9 @@ const HOT: [Hot; 10] = [
     Hot { name: "publish", unit: "frame", per: || 1, run: publish },
     Hot { name: "log fan-out, 100 cursors", unit: "delivery", per: || 100, run: fan_out },
     Hot { name: "join", unit: "join", per: || 1, run: join },
+    Hot { name: "TS demux", unit: "frame", per: frames, run: demux_ts },
+    Hot { name: "LL-HLS playlist", unit: "request", per: || PLAYERS, run: hls_playlists },
+    Hot { name: "LL-HLS part", unit: "request", per: || PLAYERS, run: hls_parts },
 ];
 
 fn main() {
@@ -244,4 +249,38 @@ fn join(times: u64) {
         let mut reader = runtime.block_on(stream.subscribe()).into_frames();
         reader.read(budget, |read| drop(std::hint::black_box(read))).expect("nobody ends it");
     }
+}
+
+fn demux_ts(times: u64) {
+    let media = Media::h264_aac();
+    let mut muxer = ts::Muxer::new();
+    muxer.set_tracks(&media.tracks());
+    let mut file = BytesMut::new();
+    media.second().iter().for_each(|frame| muxer.frame(frame, &mut file));
+    for _ in 0..times {
+        let mut demuxer = ts::Demuxer::default();
+        for piece in file.chunks(PIECE) {
+            demuxer.push(piece).expect("our own packets");
+            while let Some(event) = demuxer.poll_event() {
+                std::hint::black_box(matches!(event, MediaEvent::Frame(_)));
+            }
+        }
+    }
+}
+
+/// Each waits for a version of the playlist; what making it costs is shared by all.
+fn hls_playlists(times: u64) {
+    runtime().block_on(async {
+        let mut players = HlsPlayers::start(PLAYERS).await;
+        for _ in 0..times {
+            players.playlists().await;
+        }
+    });
+}
+
+fn hls_parts(times: u64) {
+    runtime().block_on(async {
+        let mut players = HlsPlayers::start(PLAYERS).await;
+        (0..times).for_each(|_| players.parts());
+    });
 }

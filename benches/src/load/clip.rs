@@ -19,7 +19,8 @@ const AUDIO_MARKER: usize = 2;
 /// A tag's marker lies within so many of its first bytes.
 pub const HEAD: usize = VIDEO_MARKER + MARKER;
 
-pub(crate) const UUID: [u8; 16] = *b"arcly-benchmark!";
+/// What stands in front of a picture's marker, in an SEI message of user data.
+pub const UUID: [u8; 16] = *b"arcly-benchmark!";
 const RATE: u64 = 48_000;
 const AAC_SAMPLES: u64 = 1_024;
 

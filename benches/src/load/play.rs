@@ -27,26 +27,52 @@ pub struct Contender {
     pub name: &'static str,
     /// What is run.
     pub program: Program,
+    /// How it is read, where that is not how the others are.
+    pub protocol: Option<fn() -> Protocol>,
     /// What it is held against.
     pub target: Option<Target>,
+}
+
+impl Contender {
+    /// One that is read as the others are, and held against nothing.
+    #[must_use]
+    pub const fn new(name: &'static str, program: Program) -> Self {
+        Self { name, program, protocol: None, target: None }
+    }
+
+    /// Every reader of it in that mode: what `[egress] tick` sets.
+    #[must_use]
+    pub fn mode(name: &'static str, tick: &str) -> Self {
+        Self::new(name, Program::Arcly(format!("[egress]\ntick = \"{tick}\"\n")))
+    }
+
+    /// Held against `target`.
+    #[must_use]
+    pub const fn to_reach(mut self, target: Target) -> Self {
+        self.target = Some(target);
+        self
+    }
+
+    /// Read over that protocol.
+    #[must_use]
+    pub const fn over(mut self, protocol: fn() -> Protocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
 }
 
 /// The floor as it is, and as it merges.
 #[must_use]
 pub fn floors(protocol: &Protocol, shape: Shape) -> [Contender; 2] {
     [(PER_MESSAGE, 0), (MERGED, 100)].map(|(name, merge)| {
-        let program = Program::RawFan(protocol.format, Duration::from_millis(merge), shape);
-        Contender { name, program, target: None }
+        Contender::new(name, Program::RawFan(protocol.format, Duration::from_millis(merge), shape))
     })
 }
 
 /// arcly in each of its modes: what `[egress] tick` sets for everybody, `latency=` in the URL sets for one reader.
 #[must_use]
 pub fn modes() -> [Contender; 3] {
-    let mode = |name, tick, target| {
-        let program = Program::Arcly(format!("[egress]\ntick = \"{tick}\"\n"));
-        Contender { name, program, target: Some(target) }
-    };
+    let mode = |name, tick, target| Contender::mode(name, tick).to_reach(target);
     let target = |floor, ratio, p50_ms, p99_ms| Target { floor, ratio: Some(ratio), p50_ms, p99_ms };
     [
         mode("arcly, low latency", "0ms", target(PER_MESSAGE, 1.15, Some(5.0), Some(25.0))),
@@ -58,13 +84,13 @@ pub fn modes() -> [Contender; 3] {
 /// Another build of arcly, where one is named.
 #[must_use]
 pub const fn other() -> Contender {
-    Contender { name: "other build", program: Program::Other, target: None }
+    Contender::new("other build", Program::Other)
 }
 
 /// nginx-rtmp.
 #[must_use]
 pub const fn nginx() -> Contender {
-    Contender { name: "nginx-rtmp", program: Program::Nginx, target: None }
+    Contender::new("nginx-rtmp", Program::Nginx)
 }
 
 /// What a mode is to reach.
@@ -121,6 +147,8 @@ pub fn compare(
     for round in 1..=options.rounds {
         for (cells, &count) in cells.iter_mut().zip(readers) {
             for (cells, contender) in cells.iter_mut().zip(&present) {
+                let own = contender.protocol.map(|protocol| protocol());
+                let protocol = own.as_ref().unwrap_or(protocol);
                 let cell = measure(&contender.program, protocol, shape, count, options.time);
                 eprintln!("round {round}, N = {count}, {}: {cell:.3?}", contender.name);
                 cells.push(cell);

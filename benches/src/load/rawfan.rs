@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::chunks::put_message;
 use super::clip::{Clip, Position, Shape};
 use super::flv::put_tag;
 use super::marker::{clock_ns, due};
 
-const LISTENER: Token = Token(usize::MAX);
+pub(super) const LISTENER: Token = Token(usize::MAX);
 /// The chunk size of what is sent.
 pub(crate) const CHUNK_SIZE: usize = 60_000;
 
@@ -66,8 +66,8 @@ struct Fan {
     sockets: Vec<Option<Socket>>,
 }
 
-struct Socket {
-    stream: TcpStream,
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
     /// What the socket has not taken, and how much of the first it has.
     waiting: VecDeque<Arc<[u8]>>,
     written: usize,
@@ -120,24 +120,9 @@ impl Fan {
         let mut shared: Option<Arc<[u8]>> = None;
         for slot in &mut self.sockets {
             let Some(socket) = slot else { continue };
-            let written = if socket.waiting.is_empty() {
-                match socket.stream.write(bytes) {
-                    Ok(written) => written,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                    Err(_) => {
-                        *slot = None;
-                        continue;
-                    }
-                }
-            } else {
-                0
-            };
-            if written < bytes.len() {
-                let bytes = shared.get_or_insert_with(|| bytes.as_slice().into());
-                if socket.waiting.is_empty() {
-                    socket.written = written;
-                }
-                socket.waiting.push_back(Arc::clone(bytes));
+            let share = || Arc::clone(shared.get_or_insert_with(|| bytes.as_slice().into()));
+            if socket.write_or_keep(bytes, share).is_err() {
+                *slot = None;
             }
         }
         bytes.clear();
@@ -145,12 +130,10 @@ impl Fan {
 
     fn serve(&mut self, token: Token) {
         if token == LISTENER {
-            while let Ok((mut stream, _)) = self.listener.accept() {
-                let _ = stream.set_nodelay(true);
+            while let Ok((stream, _)) = self.listener.accept() {
                 let at = Token(self.sockets.len());
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                if self.poll.registry().register(&mut stream, at, interest).is_ok() {
-                    self.sockets.push(Some(Socket { stream, waiting: VecDeque::new(), written: 0 }));
+                if let Ok(socket) = Socket::register(stream, self.poll.registry(), at) {
+                    self.sockets.push(Some(socket));
                 }
             }
             return;
@@ -164,12 +147,46 @@ impl Fan {
 }
 
 impl Socket {
+    pub(super) fn register(mut stream: TcpStream, registry: &Registry, at: Token) -> io::Result<Self> {
+        let _ = stream.set_nodelay(true);
+        registry.register(&mut stream, at, Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Self { stream, waiting: VecDeque::new(), written: 0 })
+    }
+
     fn serve(&mut self) -> io::Result<()> {
         match self.stream.read(&mut [0; 64]) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
+        self.flush()
+    }
+
+    /// Writes `bytes`, now or when there is room.
+    pub(super) fn send(&mut self, bytes: &Arc<[u8]>) -> io::Result<()> {
+        self.write_or_keep(bytes, || Arc::clone(bytes))
+    }
+
+    /// Writes what the socket takes of `bytes`, and keeps what `share` makes of them if that is not all.
+    fn write_or_keep(&mut self, bytes: &[u8], share: impl FnOnce() -> Arc<[u8]>) -> io::Result<()> {
+        let mut written = 0;
+        if self.waiting.is_empty() {
+            match self.stream.write(bytes) {
+                Ok(count) => written = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written < bytes.len() {
+            if self.waiting.is_empty() {
+                self.written = written;
+            }
+            self.waiting.push_back(share());
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         while let Some(bytes) = self.waiting.front() {
             match self.stream.write(&bytes[self.written..]) {
                 Ok(written) => self.written += written,

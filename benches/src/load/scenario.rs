@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::clip::Shape;
 use super::rawfan::{Format, rawfan, rawsink};
+use super::rawhls::rawhls;
 use crate::report::{Goal, Report, Row};
 
 /// How a scenario is to be run.
@@ -37,7 +38,11 @@ pub fn main(name: &'static str, body: impl FnOnce(&Options)) {
     if let Some(floor) = args.next_if(|arg| arg.starts_with("raw")) {
         raise_file_limit();
         let args: Vec<String> = args.collect();
-        let result = if floor == "rawsink" { rawsink() } else { fan(&args) };
+        let result = match floor.as_str() {
+            "rawsink" => rawsink(),
+            "rawhls" => rawhls(shape(&args)),
+            _ => fan(&args),
+        };
         return result.unwrap_or_else(|error| eprintln!("{floor}: {error}"));
     }
     let quick = std::env::var_os("ARCLY_BENCH_QUICK").is_some_and(|value| !value.is_empty());
@@ -78,17 +83,23 @@ pub fn main(name: &'static str, body: impl FnOnce(&Options)) {
 }
 
 fn fan(args: &[String]) -> std::io::Result<()> {
-    let number = |at: usize| args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(0);
     let format = if args.first().is_some_and(|format| format == "flv") { Format::Flv } else { Format::Rtmp };
-    let size = |at: usize| usize::try_from(number(at)).unwrap_or_default();
-    let shape = Shape {
-        pictures: number(2),
-        gop: number(3),
-        key_bytes: size(4),
-        picture_bytes: size(5),
-        sound_bytes: size(6),
-    };
-    rawfan(format, Duration::from_millis(number(1)), shape)
+    rawfan(format, Duration::from_millis(number(args, 1)), shape(args.get(2..).unwrap_or_default()))
+}
+
+fn shape(args: &[String]) -> Shape {
+    let size = |at| usize::try_from(number(args, at)).unwrap_or_default();
+    Shape {
+        pictures: number(args, 0),
+        gop: number(args, 1),
+        key_bytes: size(2),
+        picture_bytes: size(3),
+        sound_bytes: size(4),
+    }
+}
+
+fn number(args: &[String], at: usize) -> u64 {
+    args.get(at).and_then(|arg| arg.parse().ok()).unwrap_or(0)
 }
 
 /// As many open files as the process may have; the children have it from here.

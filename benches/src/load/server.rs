@@ -22,13 +22,16 @@ const OTHER: &str = "ARCLY_BENCH_OTHER";
 pub enum Program {
     /// The floor, with what it merges. See [`rawfan`](super::rawfan()).
     RawFan(Format, Duration, Shape),
+    /// The floor of LL-HLS. See [`rawhls`](super::rawhls()).
+    RawHls(Shape),
     /// The floor of ingest: reads, and drops what it has read. It lets publishers without a protocol in.
     RawSink,
     /// `arcly`, with that as its configuration file.
     Arcly(String),
     /// Another build of `arcly`, the one that `ARCLY_BENCH_OTHER` names, out of the box: two builds in one run.
     Other,
-    /// nginx with its rtmp module, one worker, `chunk_size 60000`, out of the box otherwise.
+    /// nginx with its rtmp module, `chunk_size 60000`, out of the box otherwise. In one process, as a master that is killed leaves its
+    /// workers.
     Nginx,
 }
 
@@ -43,10 +46,10 @@ impl Program {
         }
     }
 
-    /// True of the floors, which have no protocol; and one of them is its own publisher.
+    /// True of the floors, which let nobody in; those that play are their own publisher.
     #[must_use]
     pub const fn is_floor(&self) -> bool {
-        matches!(self, Self::RawFan(..) | Self::RawSink)
+        matches!(self, Self::RawFan(..) | Self::RawHls(_) | Self::RawSink)
     }
 
     /// Starts it.
@@ -57,9 +60,11 @@ impl Program {
     pub fn start(&self) -> Running {
         match self {
             Self::RawFan(format, merge, shape) => start_rawfan(*format, *merge, shape),
+            Self::RawHls(shape) => start_rawhls(shape),
             Self::RawSink => start_floor(&["rawsink".to_owned()]),
-            Self::Arcly(config) => start_arcly(arcly(), config),
-            Self::Other => start_arcly(std::env::var_os(OTHER).unwrap_or_default().into(), ""),
+            Self::Arcly(config) => start_arcly(arcly(), config, "127.0.0.1:0"),
+            // One from before there was RTSP takes part as well.
+            Self::Other => start_arcly(std::env::var_os(OTHER).unwrap_or_default().into(), "", "off"),
             Self::Nginx => start_nginx(),
         }
     }
@@ -72,6 +77,8 @@ pub struct Running {
     pub rtmp: SocketAddr,
     /// Where it serves HTTP, if it does.
     pub http: Option<SocketAddr>,
+    /// Where it plays RTSP, if it does.
+    pub rtsp: Option<SocketAddr>,
     process: Process,
     // What it writes goes with it.
     _folder: Option<TempDir>,
@@ -140,9 +147,12 @@ impl Running {
     }
 }
 
+/// What a process has used so far.
+///
 /// The scheduler's own count of each thread, in nanoseconds, where there is one; else what `stat` says, in ticks of 10 ms.
 /// Both are user and system time, and the kernel scales the second to the first.
-fn cpu_of(pid: u32) -> Duration {
+#[must_use]
+pub fn cpu_of(pid: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let nanos: u64 = threads
         .filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok())
@@ -151,16 +161,17 @@ fn cpu_of(pid: u32) -> Duration {
     if nanos > 0 { Duration::from_nanos(nanos) } else { arcly_testkit::process::Usage::of(pid).cpu }
 }
 
-fn start_arcly(binary: PathBuf, config: &str) -> Running {
+fn start_arcly(binary: PathBuf, config: &str, rtsp: &str) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("arcly.toml");
     fs::write(&file, config).expect("a file");
     let mut command = Command::new(binary);
-    command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"]);
+    command.args(["serve", "--rtmp", "127.0.0.1:0", "--rtsp", rtsp, "--http", "127.0.0.1:0", "--data-dir"]);
     command.arg(folder.path().join("data")).arg("-c").arg(&file);
     let arcly = Arcly::start(&mut command);
     let (rtmp, http) = (arcly.addr("rtmp"), Some(arcly.addr("http")));
-    Running { rtmp, http, process: Process::Logged(Box::new(arcly)), _folder: Some(folder) }
+    let rtsp = (rtsp != "off").then(|| arcly.addr("rtsp"));
+    Running { rtmp, http, rtsp, process: Process::Logged(Box::new(arcly)), _folder: Some(folder) }
 }
 
 /// The binary that is measured: `ARCLY_BENCH_SERVER`, which `cargo xtask bench` sets to what it has built.
@@ -171,23 +182,33 @@ pub fn arcly() -> PathBuf {
 
 fn start_rawfan(format: Format, merge: Duration, shape: &Shape) -> Running {
     let format = if format == Format::Flv { "flv" } else { "rtmp" };
-    let numbers = [
-        merge.as_millis().to_string(),
+    let mut args = ["rawfan", format, &merge.as_millis().to_string()].map(str::to_owned).to_vec();
+    args.extend(shape_args(shape));
+    start_floor(&args)
+}
+
+fn start_rawhls(shape: &Shape) -> Running {
+    let mut args = vec!["rawhls".to_owned()];
+    args.extend(shape_args(shape));
+    start_floor(&args)
+}
+
+/// What [`scenario::main`](super::scenario::main) makes a [`Shape`] of again.
+fn shape_args(shape: &Shape) -> [String; 5] {
+    [
         shape.pictures.to_string(),
         shape.gop.to_string(),
         shape.key_bytes.to_string(),
         shape.picture_bytes.to_string(),
         shape.sound_bytes.to_string(),
-    ];
-    let mut args = vec!["rawfan".to_owned(), format.to_owned()];
-    args.extend(numbers);
-    start_floor(&args)
+    ]
 }
 
 /// The floors are this very program, in a process of their own.
 fn start_floor(args: &[String]) -> Running {
     let floor = Arcly::start(Command::new(std::env::current_exe().expect("our own path")).args(args));
-    Running { rtmp: floor.addr("raw"), http: None, process: Process::Logged(Box::new(floor)), _folder: None }
+    let (rtmp, process) = (floor.addr("raw"), Process::Logged(Box::new(floor)));
+    Running { rtmp, http: None, rtsp: None, process, _folder: None }
 }
 
 fn start_nginx() -> Running {
@@ -198,7 +219,7 @@ fn start_nginx() -> Running {
     let at = folder.path().display();
     let config = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
-         daemon off; error_log {at}/error.log error; pid {at}/pid; worker_processes 1;\n\
+         daemon off; master_process off; error_log {at}/error.log error; pid {at}/pid;\n\
          worker_rlimit_nofile 20000; events {{ worker_connections 16384; }}\n\
          rtmp {{ access_log {at}/access.log; server {{ listen {rtmp}; chunk_size 60000; application live {{ live on; }} }} }}\n"
     );
@@ -213,5 +234,5 @@ fn start_nginx() -> Running {
         assert!(Instant::now() < end, "nginx does not accept");
         std::thread::sleep(Duration::from_millis(20));
     }
-    Running { rtmp, http: None, process: Process::Plain(guard), _folder: Some(folder) }
+    Running { rtmp, http: None, rtsp: None, process: Process::Plain(guard), _folder: Some(folder) }
 }

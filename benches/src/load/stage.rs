@@ -8,6 +8,7 @@ use super::feeder::{Feeder, Plan};
 use super::flv::{HttpFlvPeer, RawFlvPeer};
 use super::rawfan::{CHUNK_SIZE, Format};
 use super::rtmp::{RawRtmpPeer, Role, RtmpPeer};
+use super::rtsp::RtspPeer;
 use super::server::{Program, Running};
 
 /// How readers read: what a scenario needs to know of a protocol.
@@ -46,6 +47,17 @@ impl Protocol {
         }
     }
 
+    /// RTSP over its connection. The floor is that of RTMP, so that the two can be compared.
+    #[must_use]
+    pub fn rtsp() -> Self {
+        Self {
+            name: "RTSP",
+            format: Format::Rtmp,
+            peer: Arc::new(|| Box::new(RtspPeer::new("live", "bench0"))),
+            addr: |running| running.rtsp.unwrap_or(running.rtmp),
+        }
+    }
+
     /// What reads the floor.
     #[must_use]
     pub fn raw(&self) -> MakePeer {
@@ -78,12 +90,14 @@ impl Stage {
     pub fn open(protocol: &Protocol, program: &Program, shape: Shape) -> Self {
         let clip = Arc::new(Clip::new(shape));
         let is_floor = program.is_floor();
+        let raw =
+            if matches!(program, Program::RawHls(_)) { Arc::clone(&protocol.peer) } else { protocol.raw() };
         let program = program.start();
         let feeder = (!is_floor).then(|| Feeder::start(Plan::live(program.rtmp, &clip)));
         let gop = Duration::from_millis(shape.gop * 1_000 / shape.pictures);
         std::thread::sleep(gop + Duration::from_millis(500));
         let (addr, peer) = if is_floor {
-            (program.rtmp, protocol.raw())
+            (program.rtmp, raw)
         } else {
             ((protocol.addr)(&program), Arc::clone(&protocol.peer))
         };

@@ -11,6 +11,7 @@
 //! of them that looks turns the new frames into packets, the others find them there. A stream nobody reads in a
 //! format costs that format nothing.
 
+use core::ops::ControlFlow;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -52,6 +53,30 @@ pub struct Headers {
     pub parts: Vec<(Option<TrackId>, Bytes)>,
 }
 
+/// An item that goes on the wire as it is: what egress workers write.
+///
+/// A format whose bytes are a frame's payload behind a few of its own shares the payload with the stream's log.
+pub trait Wire: LogItem<Context = Headers> {
+    /// What comes before the [`body`](Self::body).
+    fn head(&self) -> &[u8] {
+        &[]
+    }
+
+    /// The serialised bytes, or what is left of them behind the [`head`](Self::head).
+    fn body(&self) -> &Bytes;
+
+    /// Bytes of both.
+    fn wire_len(&self) -> usize {
+        self.head().len().saturating_add(self.body().len())
+    }
+}
+
+impl Wire for Packet {
+    fn body(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
 impl LogItem for Packet {
     type Context = Headers;
     fn track(&self) -> TrackId {
@@ -69,7 +94,7 @@ impl LogItem for Packet {
 }
 
 /// What an item costs in a log beyond its own fields: counts, number, offset, context.
-const ENTRY_COST: usize = 56;
+pub const ENTRY_COST: usize = 56;
 
 impl LogItem for MediaFrame {
     type Context = TrackSet;
@@ -274,6 +299,16 @@ impl<P: Packetizer> DerivedCursor<P> {
     ) -> Result<Progress, CloseReason> {
         self.derived.pump(&now);
         self.cursor.read_at(now, budget, each)
+    }
+
+    /// Shows what is there; see [`Cursor::look_ahead`].
+    pub(crate) fn look_ahead(
+        &mut self,
+        now: impl Fn() -> Instant,
+        each: impl FnMut(&P::Item) -> ControlFlow<()>,
+    ) {
+        self.derived.pump(now);
+        self.cursor.look_ahead(each);
     }
 
     /// Reads one thing; see [`Cursor::step`].

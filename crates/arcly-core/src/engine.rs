@@ -17,6 +17,7 @@ use crate::close::CloseReason;
 use crate::contract::audit::{AuditAction, AuditRecord, AuditSink, NoAudit};
 use crate::contract::auth::{Action, AllowAll, AuthRequest, Credentials, Grant, StreamAuthenticator};
 use crate::contract::observe::{EngineEvent, EventReceiver, Observer};
+use crate::contract::transcode::Transcoder;
 use crate::error::{Result, StreamError};
 use crate::events::Events;
 use crate::key::StreamKey;
@@ -24,7 +25,8 @@ use crate::publisher::{Publisher, PublisherState};
 use crate::registry::{
     ClientInfo, IngestContext, OnDemand, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest,
 };
-use crate::stream::{Stream, StreamInfo, Upkeep};
+use crate::rendition::{self, TranscodeUsage, Workshop};
+use crate::stream::{Stream, StreamInfo, StreamState, Upkeep};
 use crate::subscriber::{ReaderState, Subscription};
 use crate::via::{Hop, Via};
 
@@ -42,6 +44,8 @@ pub struct EngineBuilder {
     observers: Vec<Arc<dyn Observer>>,
     audit: Arc<dyn AuditSink>,
     on_demand: Option<Arc<dyn OnDemand>>,
+    transcoder: Option<Arc<dyn Transcoder>>,
+    linger: Duration,
     max_streams: usize,
 }
 
@@ -60,6 +64,8 @@ impl Default for EngineBuilder {
             observers: Vec::new(),
             audit: Arc::new(NoAudit),
             on_demand: None,
+            transcoder: None,
+            linger: rendition::LINGER,
             max_streams: MAX_STREAMS,
         }
     }
@@ -109,6 +115,19 @@ impl EngineBuilder {
         self
     }
 
+    /// Makes [renditions](crate::rendition) with this transcoder, for readers that cannot take a stream's sound. The
+    /// default makes none.
+    pub fn transcoder(mut self, transcoder: Arc<dyn Transcoder>) -> Self {
+        self.transcoder = Some(transcoder);
+        self
+    }
+
+    /// Keeps renditions that long that nobody reads. Default: [`LINGER`](crate::rendition::LINGER).
+    pub const fn rendition_linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
     /// Bounds the streams that may exist at once. Default: [`MAX_STREAMS`].
     pub const fn max_streams(mut self, max: usize) -> Self {
         self.max_streams = max;
@@ -126,6 +145,7 @@ impl EngineBuilder {
             authenticator: self.authenticator,
             audit: self.audit,
             on_demand: self.on_demand,
+            workshop: Workshop::new(self.transcoder, self.linger),
             streams: RwLock::default(),
             next_id: AtomicU64::new(1),
             hops: RandomState::new(),
@@ -175,6 +195,7 @@ pub struct Engine {
     authenticator: Arc<dyn StreamAuthenticator>,
     audit: Arc<dyn AuditSink>,
     on_demand: Option<Arc<dyn OnDemand>>,
+    workshop: Arc<Workshop>,
     streams: RwLock<HashMap<StreamKey, Arc<Stream>>>,
     next_id: AtomicU64,
     /// Makes numbers of streams that no other engine makes.
@@ -239,10 +260,18 @@ impl Engine {
             EngineUsage {
                 streams: sum.streams + 1,
                 readers: sum.readers + info.readers,
-                log_bytes: sum.log_bytes + info.log.bytes,
+                log_bytes: sum.log_bytes
+                    + info.log.bytes
+                    + info.renditions.iter().map(|rendition| rendition.log.bytes).sum::<u64>(),
                 format_bytes: sum.format_bytes + info.format_bytes,
             }
         })
+    }
+
+    /// What renditions cost at the moment, and have cost.
+    #[must_use]
+    pub fn transcoding(&self) -> TranscodeUsage {
+        self.workshop.usage()
     }
 
     /// The reader of that number, if there is one.
@@ -360,7 +389,8 @@ impl Engine {
             return Err(refused(key, CloseReason::Limit("streams")));
         }
         let hop = Hop::new(self.hops.hash_one(self.next_id()));
-        let stream = Stream::new(key.clone(), hop, app, Arc::clone(&self.events));
+        let (events, workshop) = (Arc::clone(&self.events), Arc::clone(&self.workshop));
+        let stream = Stream::new(key.clone(), hop, app, events, workshop);
         streams.insert(key.clone(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -393,18 +423,18 @@ impl Engine {
         }
         let wait = match wait {
             Some(wait) => wait,
-            None => self.app(key)?.wait_for_stream,
+            None => self.app(key)?.wait_for_stream.max(self.patience(key)),
         };
         if wait.is_zero() {
+            self.want(key);
             return Err(refused(key, CloseReason::NotFound));
         }
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             let stream = self.stream_or_new(key)?;
             let mut states = stream.watch();
-            if let Some(hook) = &self.on_demand {
-                hook.wanted(key);
-            }
+            // Whoever is asked for it sees that it is watched.
+            self.want(key);
             let there = states.wait_for(|_| stream.is_there() || stream.log().closed().is_some());
             tokio::select! {
                 _ = there => {}
@@ -414,6 +444,16 @@ impl Engine {
             if stream.is_there() {
                 return Ok(stream);
             }
+        }
+    }
+
+    fn patience(&self, key: &StreamKey) -> Duration {
+        self.on_demand.as_ref().and_then(|hook| hook.patience(key)).unwrap_or_default()
+    }
+
+    fn want(&self, key: &StreamKey) {
+        if let Some(hook) = &self.on_demand {
+            hook.wanted(key);
         }
     }
 
@@ -452,7 +492,7 @@ impl PublishRegistry for Engine {
 #[async_trait]
 impl PlaybackRegistry for Engine {
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription> {
-        let PlayRequest { key, client, credentials, start, lag, wait, via } = request;
+        let PlayRequest { key, client, credentials, start, lag, wait, audio, via } = request;
         let grant = self.authenticate(Action::Play, &key, &client, credentials).await?;
         if self.is_draining() {
             return Err(refused(&key, CloseReason::Shutdown));
@@ -464,10 +504,14 @@ impl PlaybackRegistry for Engine {
         let state = Arc::new(ReaderState::new(self.next_id(), key, client.clone(), grant.expires_at));
         stream.add_reader(Arc::clone(&state)).map_err(|reason| refused(stream.key(), reason))?;
         self.announce_reader(&stream, client, state.id);
+        if stream.state() != StreamState::Live {
+            self.want(stream.key());
+        }
         if !stream.log().has_join_point() {
             stream.request_keyframe();
         }
-        let (start, lag) = (start.unwrap_or(stream.app().start), lag.unwrap_or(stream.app().lag));
-        Ok(Subscription::new(stream, state, start, lag))
+        let place = (start.unwrap_or(stream.app().start), lag.unwrap_or(stream.app().lag));
+        let feed = stream.feed_for(audio);
+        Ok(Subscription::new(stream, feed, state, place))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::app::{AppSpec, Takeover};
 use crate::close::CloseReason;
 use crate::codec::TrackKind;
+use crate::feed::Feed;
 use crate::frame::{FrameFlags, MediaFrame};
 use crate::log::Writer;
 use crate::publisher::PublisherState;
@@ -70,6 +71,7 @@ impl Session {
 
 /// The publishing side of a stream. Locked by publishers, by the engine's upkeep and by relays that join, never by readers.
 pub(crate) struct Ingest {
+    feed: Arc<Feed>,
     writer: Writer<MediaFrame>,
     hop: Hop,
     sessions: Vec<Session>,
@@ -87,8 +89,10 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn new(writer: Writer<MediaFrame>, hop: Hop, now: Instant) -> Self {
+    /// `writer` is the one of `feed`.
+    pub(crate) fn new(feed: Arc<Feed>, writer: Writer<MediaFrame>, hop: Hop, now: Instant) -> Self {
         Self {
+            feed,
             writer,
             hop,
             sessions: Vec::new(),
@@ -281,6 +285,8 @@ impl Ingest {
             let mut tracks = session.tracks.clone();
             tracks.version = version;
             self.tracks = Arc::new(tracks);
+            // Before the frame, so that whoever is woken by it knows the tracks.
+            self.feed.set_tracks(Arc::clone(&self.tracks));
         }
         self.log(now, frame);
         Ok((Published::Logged, changed.then(|| Arc::clone(&self.tracks))))

@@ -13,11 +13,13 @@
 //! | [`codec`], [`track`], [`frame`] | what is carried, as plain data |
 //! | [`log`], [`derived`] | the log, its cursors, and what formats make of it |
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
+//! | [`feed`], [`rendition`] | what readers of a stream read: as it was published, or with other sound |
 //! | [`egress`] | many readers per worker, for servers |
 //! | [`timeline`], [`qos`] | what is made of a publisher's timestamps, and measured of its tracks |
 //! | [`via`] | where a stream has come through, so that no relay feeds it with itself |
 //! | [`registry`], [`sink`], [`contract`] | the traits that protocols, sinks and embedders implement or use |
 //! | [`wire`], [`machine`] | what every protocol crate is built from |
+//! | `net` (feature `net`) | what servers and clients over TCP do alike |
 //!
 //! ```
 //! use arcly_core::{Engine, MediaFrame, PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, StreamKey};
@@ -49,15 +51,19 @@ pub mod egress;
 pub mod engine;
 pub mod error;
 mod events;
+pub mod feed;
 pub mod frame;
 pub mod ingest;
 pub mod key;
 pub mod log;
 pub mod machine;
 pub mod media;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod publisher;
 pub mod qos;
 pub mod registry;
+pub mod rendition;
 pub mod sink;
 pub mod stream;
 pub mod subscriber;

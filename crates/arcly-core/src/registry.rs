@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::key::StreamKey;
 use crate::log::{LagPolicy, StartMode};
 use crate::publisher::Publisher;
+use crate::rendition::{AudioChoice, audio_from_query};
 use crate::subscriber::Subscription;
 use crate::via::Via;
 
@@ -102,6 +103,9 @@ pub struct PlayRequest {
     pub lag: Option<LagPolicy>,
     /// How long to wait for a stream that is not there; the application's choice when `None`.
     pub wait: Option<Duration>,
+    /// What sound the reader can take, the best first; any when `None`. Where a stream has other sound, and the engine a
+    /// transcoder that makes the first of these of it, the reader gets a [rendition](crate::rendition).
+    pub audio: AudioChoice,
     /// The streams that the reader feeds with it, as a relay says: refused when it has come through one of them.
     pub via: Via,
 }
@@ -117,7 +121,16 @@ impl PlayRequest {
     #[must_use]
     pub fn internal(key: StreamKey, protocol: &'static str) -> Self {
         let client = ClientInfo::internal(protocol);
-        Self { key, client, credentials: None, start: None, lag: None, wait: None, via: Via::default() }
+        Self {
+            key,
+            client,
+            credentials: None,
+            start: None,
+            lag: None,
+            wait: None,
+            audio: None,
+            via: Via::default(),
+        }
     }
 
     /// The same request with a place to begin.
@@ -132,6 +145,21 @@ impl PlayRequest {
     pub fn lag(mut self, lag: LagPolicy) -> Self {
         self.lag = Some(lag);
         self
+    }
+
+    /// The same request by a reader that can take such sound.
+    #[must_use]
+    pub const fn audio(mut self, audio: AudioChoice) -> Self {
+        self.audio = audio;
+        self
+    }
+
+    /// The same, unless the query that came with the request asks for other sound: `audio=opus`, `aac` or `any`.
+    #[must_use]
+    pub fn audio_or_as_asked(self, audio: AudioChoice) -> Self {
+        let query = self.credentials.as_ref().and_then(|shown| shown.query.as_deref());
+        let asked = query.and_then(audio_from_query);
+        self.audio(asked.unwrap_or(audio))
     }
 
     /// The same request, waiting that long for a stream that is not there.
@@ -179,14 +207,20 @@ pub trait PlaybackRegistry: Send + Sync {
 }
 
 /// Starts a source when somebody wants a stream that is not there.
+///
+/// Nobody is told when the last reader has left: a source asks [`Stream::is_wanted`](crate::Stream::is_wanted) from time to
+/// time, which knows of those who wait, too.
 pub trait OnDemand: Send + Sync {
-    /// A reader waits for `key`. Must return at once; start a task if there is work to do.
-    fn wanted(&self, key: &StreamKey);
-
-    /// The last reader of `key` has gone.
-    fn unwanted(&self, key: &StreamKey) {
+    /// How long a reader of `key` waits at least, where it has no wish of its own and the application's is shorter; `None`
+    /// when there is no source of it. The default has none.
+    fn patience(&self, key: &StreamKey) -> Option<Duration> {
         let _ = key;
+        None
     }
+
+    /// Somebody asks for `key`, which nobody publishes at the moment. Must return at once; start a task if there is work
+    /// to do.
+    fn wanted(&self, key: &StreamKey);
 }
 
 /// What a protocol server needs of the engine.

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -13,14 +12,16 @@ use crate::app::AppSpec;
 use crate::clock;
 use crate::close::CloseReason;
 use crate::contract::observe::{EngineEvent, SessionTotals};
-use crate::derived::{Derived, DerivedLogs, Packetizer};
+use crate::derived::{Derived, Packetizer};
 use crate::events::Events;
+use crate::feed::Feed;
 use crate::frame::MediaFrame;
 use crate::ingest::{Ingest, Published};
 use crate::key::StreamKey;
 use crate::log::{Log, LogUsage};
 use crate::publisher::PublisherState;
 use crate::qos::TrackQos;
+use crate::rendition::{AudioChoice, RenditionInfo, Renditions, Workshop};
 use crate::subscriber::ReaderState;
 use crate::track::{TrackId, TrackSet};
 use crate::via::{Hop, Via};
@@ -89,6 +90,8 @@ pub struct StreamInfo {
     pub formats: usize,
     /// Bytes that those formats hold.
     pub format_bytes: u64,
+    /// The stream with other sound, for readers that need it.
+    pub renditions: Vec<RenditionInfo>,
 }
 
 /// One live stream. Made by the engine when somebody publishes it, or waits for it.
@@ -97,12 +100,13 @@ pub struct Stream {
     hop: Hop,
     app: Arc<AppSpec>,
     since: SystemTime,
-    log: Arc<Log<MediaFrame>>,
+    feed: Arc<Feed>,
+    renditions: Renditions,
     ingest: Mutex<Ingest>,
-    tracks: ArcSwap<TrackSet>,
     state: watch::Sender<StreamState>,
-    derived: DerivedLogs,
     readers: Mutex<HashMap<u64, Arc<ReaderState>>>,
+    /// Readers that want each frame as it comes.
+    awaiting: AtomicUsize,
     keyframe_asked: Mutex<Option<Instant>>,
     bytes_in: AtomicU64,
     frames_in: AtomicU64,
@@ -118,18 +122,24 @@ impl core::fmt::Debug for Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(key: StreamKey, hop: Hop, app: Arc<AppSpec>, events: Arc<Events>) -> Arc<Self> {
-        let (log, writer) = Log::new(app.retention);
+    pub(crate) fn new(
+        key: StreamKey,
+        hop: Hop,
+        app: Arc<AppSpec>,
+        events: Arc<Events>,
+        workshop: Arc<Workshop>,
+    ) -> Arc<Self> {
+        let (feed, writer) = Feed::new(app.retention);
         Arc::new(Self {
             key,
             hop,
             since: SystemTime::now(),
-            log,
-            ingest: Mutex::new(Ingest::new(writer, hop, clock::now())),
-            tracks: ArcSwap::default(),
+            ingest: Mutex::new(Ingest::new(Arc::clone(&feed), writer, hop, clock::now())),
+            feed,
+            renditions: Renditions::new(workshop),
             state: watch::Sender::new(StreamState::Waiting),
-            derived: DerivedLogs::default(),
             readers: Mutex::default(),
+            awaiting: AtomicUsize::new(0),
             keyframe_asked: Mutex::default(),
             bytes_in: AtomicU64::new(0),
             frames_in: AtomicU64::new(0),
@@ -171,14 +181,28 @@ impl Stream {
 
     /// Its frames.
     #[must_use]
-    pub const fn log(&self) -> &Arc<Log<MediaFrame>> {
-        &self.log
+    pub fn log(&self) -> &Arc<Log<MediaFrame>> {
+        self.feed.log()
     }
 
     /// The tracks in force; empty before the first frame.
     #[must_use]
     pub fn tracks(&self) -> Arc<TrackSet> {
-        self.tracks.load_full()
+        self.feed.tracks()
+    }
+
+    /// Its frames, tracks and formats, as they were published.
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// What a reader reads that can take such sound: a [rendition](crate::rendition) where it has to be made, and can be.
+    /// Making one takes a tokio runtime.
+    #[must_use]
+    pub fn feed_for(&self, audio: AudioChoice) -> Arc<Feed> {
+        let made = self.renditions.feed_for(&self.feed, audio, self.app.retention);
+        made.unwrap_or_else(|| Arc::clone(&self.feed))
     }
 
     /// Readers at the moment.
@@ -191,6 +215,22 @@ impl Stream {
     #[must_use]
     pub fn readers(&self) -> Vec<Arc<ReaderState>> {
         self.readers.lock().values().cloned().collect()
+    }
+
+    /// True while somebody waits for the stream, or a reader of it is there that `counts`.
+    pub fn is_wanted(&self, counts: impl Fn(&ReaderState) -> bool) -> bool {
+        self.state.receiver_count() > 0 || self.readers.lock().values().any(|reader| counts(reader))
+    }
+
+    /// True when somebody wants each frame as it comes. Otherwise nobody reads it but egress workers at their
+    /// [ticks](crate::egress::Tick), if anybody does, and what a publisher hands over between two of those may come together.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.awaiting.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn await_less(&self) {
+        self.awaiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn readers_and_bytes_out(&self) -> (usize, u64) {
@@ -206,7 +246,8 @@ impl Stream {
             let ingest = self.ingest.lock();
             (ingest.publishers().cloned().collect(), ingest.qos(clock::now()))
         };
-        let formats = self.derived.usage();
+        let mut formats = self.feed.formats();
+        formats.extend(self.renditions.formats());
         let (readers, bytes_out) = self.readers_and_bytes_out();
         StreamInfo {
             key: self.key.clone(),
@@ -220,9 +261,10 @@ impl Stream {
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             frames_in: self.frames_in.load(Ordering::Relaxed),
             bytes_out,
-            log: self.log.usage(),
+            log: self.log().usage(),
             formats: formats.len(),
             format_bytes: formats.iter().map(|usage| usage.bytes).sum(),
+            renditions: self.renditions.infos(),
         }
     }
 
@@ -233,7 +275,7 @@ impl Stream {
         variant: u64,
         make: impl FnOnce() -> P,
     ) -> Arc<Derived<P>> {
-        self.derived.get_or_make(variant, || Derived::new(&self.log, make(), self.app.retention))
+        self.feed.derived(variant, make)
     }
 
     /// Asks the publisher for a keyframe; at most one request in 500 ms goes through.
@@ -302,7 +344,6 @@ impl Stream {
             self.frames_in.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(tracks) = tracks {
-            self.tracks.store(Arc::clone(&tracks));
             self.events.emit(EngineEvent::TracksChanged { key: self.key.clone(), tracks });
         }
         Ok(published)
@@ -314,6 +355,7 @@ impl Stream {
             return Err(CloseReason::Limit("subscribers"));
         }
         readers.insert(state.id, state);
+        self.awaiting.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -322,6 +364,9 @@ impl Stream {
         let removed = readers.remove(&state.id).is_some();
         if removed {
             self.bytes_out.fetch_add(state.bytes(), Ordering::Relaxed);
+            if !state.is_patient() {
+                self.await_less();
+            }
         }
         drop(readers);
         if removed {
@@ -352,7 +397,7 @@ impl Stream {
     pub(crate) fn end(&self, reason: CloseReason) {
         let ended = {
             let mut ingest = self.ingest.lock();
-            if self.log.closed().is_some() {
+            if self.log().closed().is_some() {
                 return;
             }
             ingest.close(reason, clock::now());
@@ -366,8 +411,9 @@ impl Stream {
     /// Ends the stream if its time has come, else says when to look again. `None` when nothing is due.
     pub(crate) fn maintain(&self, now: Instant, wall: SystemTime) -> Upkeep {
         self.expire(wall);
+        self.renditions.maintain(now);
         let mut ingest = self.ingest.lock();
-        if self.log.closed().is_some() {
+        if self.log().closed().is_some() {
             return Upkeep::Remove;
         }
         if !ingest.is_vacant() {

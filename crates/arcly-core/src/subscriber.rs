@@ -17,9 +17,12 @@ use crate::close::CloseReason;
 use crate::contract::observe::EngineEvent;
 use crate::derived::{DerivedCursor, Packetizer};
 use crate::error::{Result, StreamError};
+use crate::feed::Feed;
 use crate::frame::MediaFrame;
 use crate::key::StreamKey;
-use crate::log::{Budget, Cursor, LagPolicy, LogItem, Progress, Read, Skip, StartMode, Step, TrackChoice};
+use crate::log::{
+    Budget, Cursor, LagPolicy, Log, LogItem, Progress, Read, Skip, StartMode, Step, TrackChoice,
+};
 use crate::registry::ClientInfo;
 use crate::sink::FrameSink;
 use crate::stream::Stream;
@@ -44,6 +47,8 @@ pub struct ReaderState {
     ended: CancellationToken,
     /// The task that waits for the stream, left here once, so that waiting for the end as well costs nothing.
     task: parking_lot::Mutex<Option<Waker>>,
+    /// It looks at fixed times, and not whenever a frame comes.
+    is_patient: AtomicBool,
 }
 
 /// What every read looks at or counts: in one cache line, and apart from what hardly anybody looks at, so that those of
@@ -115,7 +120,17 @@ impl ReaderState {
             reason: OnceLock::new(),
             ended: CancellationToken::new(),
             task: parking_lot::Mutex::default(),
+            is_patient: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn is_patient(&self) -> bool {
+        self.is_patient.load(Ordering::Relaxed)
+    }
+
+    /// From here on it looks at fixed times. False when it was so already.
+    pub(crate) fn be_patient(&self) -> bool {
+        !self.is_patient.swap(true, Ordering::Relaxed)
     }
 
     /// What it has had so far.
@@ -191,6 +206,8 @@ impl ReaderState {
 #[derive(Debug)]
 pub struct Subscription {
     stream: Arc<Stream>,
+    /// What of the stream is read: itself, or a rendition of it.
+    feed: Arc<Feed>,
     state: Arc<ReaderState>,
     /// Where to begin, and what to do when late: until the cursor knows.
     start: StartMode,
@@ -200,11 +217,11 @@ pub struct Subscription {
 impl Subscription {
     pub(crate) const fn new(
         stream: Arc<Stream>,
+        feed: Arc<Feed>,
         state: Arc<ReaderState>,
-        start: StartMode,
-        lag: LagPolicy,
+        (start, lag): (StartMode, LagPolicy),
     ) -> Self {
-        Self { stream, state, start, lag }
+        Self { stream, feed, state, start, lag }
     }
 
     /// The stream.
@@ -213,16 +230,35 @@ impl Subscription {
         &self.stream
     }
 
-    /// The tracks in force; empty before the publisher's first frame.
+    /// What of the stream is read: its own feed, or that of a [rendition](crate::rendition).
+    #[must_use]
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// The frames that are read.
+    #[must_use]
+    pub fn log(&self) -> &Arc<Log<MediaFrame>> {
+        self.feed.log()
+    }
+
+    /// The tracks in force in what is read; empty before its first frame.
     #[must_use]
     pub fn tracks(&self) -> Arc<TrackSet> {
-        self.stream.tracks()
+        self.feed.tracks()
     }
 
     /// What is known about this reader.
     #[must_use]
     pub const fn state(&self) -> &Arc<ReaderState> {
         &self.state
+    }
+
+    /// This reader looks at fixed times from here on, so that nobody needs to hurry for it: see [`Stream::is_awaited`].
+    pub(crate) fn be_patient(&self) {
+        if self.state.be_patient() {
+            self.stream.await_less();
+        }
     }
 
     #[cold]
@@ -237,6 +273,12 @@ impl Subscription {
         });
     }
 
+    /// Where it begins.
+    #[must_use]
+    pub const fn start(&self) -> StartMode {
+        self.start
+    }
+
     /// Changes where to begin.
     pub const fn set_start(&mut self, start: StartMode) {
         self.start = start;
@@ -245,14 +287,14 @@ impl Subscription {
     /// Reads the frames as they are.
     #[must_use]
     pub fn into_frames(self) -> Subscriber {
-        let cursor = Cursor::new(Arc::clone(self.stream.log()), self.start, self.lag);
+        let cursor = Cursor::new(Arc::clone(self.log()), self.start, self.lag);
         Reader::new(self, cursor)
     }
 
     /// Reads the frames in a format: its derived log is shared with every other reader of it.
     #[must_use]
     pub fn into_derived<P: Packetizer>(self, variant: u64, make: impl FnOnce() -> P) -> DerivedSubscriber<P> {
-        let derived = self.stream.derived(variant, make);
+        let derived = self.feed.derived(variant, make);
         let cursor = DerivedCursor::new(derived, self.start, self.lag);
         Reader::new(self, cursor)
     }
@@ -537,6 +579,12 @@ impl<W: Walk> Reader<W> {
 }
 
 impl<P: Packetizer> DerivedSubscriber<P> {
+    /// Shows what is there to be read, without reading it, until `each` has seen enough and says so or there is no more.
+    /// A reader that has no place yet is given one first, so that what is shown is what it reads next, as far as it keeps up.
+    pub fn look_ahead(&mut self, each: impl FnMut(&P::Item) -> ControlFlow<()>) {
+        self.walk.look_ahead(clock::now, each);
+    }
+
     /// Lets `choice` choose the tracks, now and whenever the format's headers change; see
     /// [`Cursor::set_track_choice`].
     pub fn set_track_choice(&mut self, choice: TrackChoice<<P::Item as LogItem>::Context>) {

@@ -234,13 +234,14 @@ impl Timeline {
         let stay = Place { base, shift: clock.shift, jump: None };
         let step = i128::from(source.0) - i128::from(clock.high.0);
         let waited = i128::from(elapsed(clock.high_at, now).0);
-        if step >= -i128::from(REGULAR_STEP.0) && step <= waited + i128::from(REGULAR_STEP.0) {
+        if step.unsigned_abs() <= REGULAR_STEP.0.unsigned_abs().into() {
             return stay;
         }
         let from_source = i128::from(source.0) + base;
         let distance = |shift: i128| self.beyond_end(from_source + shift).unsigned_abs();
         if step >= -i128::from(MAX_STEP_BACK.0) && step <= waited + i128::from(MAX_STEP_FORWARD.0) {
-            // Another track found the same step large enough to open an epoch: keep in step with it.
+            // Another track found the same step large enough to open an epoch: keep in step with it. So it does where its
+            // last frame before a pause, which a transport gave out late, took the waiting that explains this track's.
             let follows = clock.shift != epochs.current && distance(epochs.current) < distance(clock.shift);
             return if follows { Place { shift: epochs.current, ..stay } } else { stay };
         }

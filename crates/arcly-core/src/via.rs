@@ -8,7 +8,8 @@
 //! | where it travels | as |
 //! |---|---|
 //! | RTMP `connect`, of a client that pushes or pulls | the property [`PROPERTY`] of the command object |
-//! | HTTP-FLV requests of a relay | the header [`HEADER`] |
+//! | HTTP-FLV requests, RTSP's DESCRIBE and ANNOUNCE of a relay | the header [`HEADER`] |
+//! | answers to RTSP's DESCRIBE, which have no metadata | the header [`HEADER`], as the stream is then |
 //! | metadata of the stream itself (`onMetaData`) | the entry [`PROPERTY`], put there by the stream |
 //!
 //! The last is for loops by way of servers that are no arcly: those that pass on the metadata they get close the loop
@@ -27,7 +28,7 @@ use crate::track::{MetaValue, Metadata};
 
 /// The name of the list of hops in RTMP's command object and in metadata.
 pub const PROPERTY: &str = "arclyVia";
-/// The name of the list of hops in HTTP requests.
+/// The name of the list of hops in requests of HTTP and RTSP.
 pub const HEADER: &str = "arcly-via";
 /// Hops of one list. A stream that has passed so many is not taken any further.
 pub const MAX_HOPS: usize = 16;

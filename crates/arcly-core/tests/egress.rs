@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arcly_core::derived::{Headers, Packet, Packetizer};
+use arcly_core::derived::{Headers, Packetizer, Wire};
 use arcly_core::egress::{Attached, Egress, MAX_CONTROL, STALL};
-use arcly_core::log::StartMode;
+use arcly_core::log::{LogItem, StartMode};
 use arcly_core::track::TrackMask;
 use arcly_core::{
     AppSpec, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, PlayRequest,
@@ -17,12 +17,46 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::time::{sleep, timeout};
 
+/// A line, its first bytes apart from the rest; how many they are differs from frame to frame, and may be none.
+struct Line {
+    track: TrackId,
+    dts: Timestamp,
+    flags: FrameFlags,
+    head: Bytes,
+    body: Bytes,
+}
+
+impl LogItem for Line {
+    type Context = Headers;
+    fn track(&self) -> TrackId {
+        self.track
+    }
+    fn dts(&self) -> Timestamp {
+        self.dts
+    }
+    fn flags(&self) -> FrameFlags {
+        self.flags
+    }
+    fn size(&self) -> usize {
+        self.wire_len()
+    }
+}
+
+impl Wire for Line {
+    fn head(&self) -> &[u8] {
+        &self.head
+    }
+    fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
 /// One line a frame: `v3!` is the third frame, video, a keyframe. Headers are `[version]`, and `[a]` for audio alone.
 #[derive(Default)]
 struct Lines;
 
 impl Packetizer for Lines {
-    type Item = Packet;
+    type Item = Line;
 
     fn headers(&mut self, tracks: &Arc<TrackSet>) -> Arc<Headers> {
         let all = (None, Bytes::from(format!("[{}]\n", tracks.version)));
@@ -30,13 +64,14 @@ impl Packetizer for Lines {
         Arc::new(Headers { tracks: Arc::clone(tracks), parts: vec![all, audio] })
     }
 
-    fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Packet>) {
+    fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Line>) {
         let kind = if frame.track == TrackId::VIDEO { 'v' } else { 'a' };
         let key = if frame.track == TrackId::VIDEO && frame.is_keyframe() { "!" } else { "" };
         let number = frame.dts.to_millis() / 40;
         let filler = String::from_utf8_lossy(&frame.payload);
-        let bytes = Bytes::from(format!("{kind}{number}{key}{filler}\n"));
-        out.push(Packet { track: frame.track, dts: frame.dts, flags: frame.flags, bytes });
+        let mut body = Bytes::from(format!("{kind}{number}{key}{filler}\n"));
+        let head = body.split_to(number as usize % 4 % body.len());
+        out.push(Line { track: frame.track, dts: frame.dts, flags: frame.flags, head, body });
     }
 }
 

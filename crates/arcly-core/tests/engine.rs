@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use arcly_core::contract::auth::Credentials;
@@ -10,8 +12,8 @@ use arcly_core::log::{Progress, Read, StartMode};
 use arcly_core::via::MAX_HOPS;
 use arcly_core::{
     AppSpec, ClientInfo, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, OnDemand,
-    PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, StreamError, StreamKey,
-    StreamState, Subscriber, Takeover, TimeDelta, Timestamp, Track, TrackId, TrackSet, Via,
+    PlayRequest, PlaybackRegistry, PublishRegistry, PublishRequest, Publisher, Stream, StreamError,
+    StreamKey, StreamState, Subscriber, Takeover, TimeDelta, Timestamp, Track, TrackId, TrackSet, Via,
 };
 use bytes::Bytes;
 use tokio::time::{advance, sleep, timeout};
@@ -71,6 +73,31 @@ fn refused(result: Result<Publisher, StreamError>) -> CloseReason {
         Err(StreamError::Refused { reason, .. }) => reason,
         other => panic!("{other:?}"),
     }
+}
+
+/// Looks at a stream's tracks in the moment in which a reader is woken.
+struct Onlooker {
+    stream: Arc<Stream>,
+    seen: AtomicUsize,
+}
+
+impl Wake for Onlooker {
+    fn wake(self: Arc<Self>) {
+        self.seen.fetch_max(self.stream.tracks().len(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_woken_by_the_first_frame_knows_the_tracks() {
+    let engine = engine(AppSpec::new("live"));
+    let mut publisher = publish(&engine).await.unwrap();
+    let mut reader = subscribe(&engine).await;
+    let onlooker =
+        Arc::new(Onlooker { stream: engine.stream(&key()).unwrap(), seen: AtomicUsize::default() });
+    let waker = Waker::from(Arc::clone(&onlooker));
+    assert!(reader.poll_ready(&Context::from_waker(&waker)).is_pending());
+    stream(&mut publisher, 0, 1).await;
+    assert_eq!(onlooker.seen.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,6 +265,42 @@ async fn readers_wait_for_a_stream_and_wake_its_source() {
     assert_eq!(drain(&mut reader).await.len(), 10, "from the first frame on");
     let at_once = engine.subscribe(PlayRequest::internal(StreamKey::new("other", "x"), "test")).await;
     assert!(at_once.is_err(), "other applications do not wait");
+}
+
+/// What can be had on demand is waited for wherever it is, and asked for until somebody publishes it.
+#[tokio::test(start_paused = true)]
+async fn readers_wait_for_what_has_a_source() {
+    #[derive(Default)]
+    struct Hook(parking_lot::Mutex<u32>);
+    impl OnDemand for Hook {
+        fn patience(&self, wanted: &StreamKey) -> Option<Duration> {
+            (*wanted == key()).then_some(Duration::from_secs(3))
+        }
+
+        fn wanted(&self, _: &StreamKey) {
+            *self.0.lock() += 1;
+        }
+    }
+    let hook = Arc::new(Hook::default());
+    let engine = Engine::builder().on_demand(hook.clone()).build();
+    let began = tokio::time::Instant::now();
+    assert_eq!(reason(engine.subscribe(PlayRequest::internal(key(), "test")).await), CloseReason::NotFound);
+    assert_eq!((began.elapsed(), *hook.0.lock()), (Duration::from_secs(3), 1));
+    let no_wait = PlayRequest::internal(key(), "test").wait(Duration::ZERO);
+    assert_eq!(reason(engine.subscribe(no_wait).await), CloseReason::NotFound);
+    assert_eq!((began.elapsed(), *hook.0.lock()), (Duration::from_secs(3), 2));
+
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 10).await;
+    let reader = subscribe(&engine).await;
+    let there = engine.stream(&key()).unwrap();
+    assert!(there.is_wanted(|_| true) && !there.is_wanted(|reader| reader.client.protocol == "other"));
+    assert_eq!(*hook.0.lock(), 2, "it is there");
+    drop(publisher);
+    let second = subscribe(&engine).await;
+    assert_eq!(*hook.0.lock(), 3, "its publisher is gone");
+    drop((reader, second));
+    assert!(!there.is_wanted(|_| true));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,16 +4,17 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arcly_core::track::TrackParams;
-use arcly_core::{FrameFlags, MediaFrame, TimeDelta, Timestamp, Track, TrackId};
+use arcly_core::{FrameFlags, MediaFrame, TimeDelta, Timestamp, Track, TrackId, TrackSet};
 use arcly_mux::fmp4::FileOptions;
+use arcly_mux::live::{self, Segmenter};
 use arcly_testkit::clips::{self, Clip};
 use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::{need, process};
 
-use support::{assert_frames, assert_sound_is_even, fragmented, read_flv, read_mp4, written};
+use support::{assert_frames, assert_sound_is_even, fragmented, minute, read_flv, read_mp4, written};
 
 /// Decodes everything, and takes any complaint for a failure.
 fn decode(ffmpeg: &Path, file: &Path) {
@@ -50,26 +51,102 @@ fn params(was: &Track, is: &Track) -> TrackParams {
 fn check(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path, millis: i64) {
     let (tracks, frames) = read_flv(&clip.file(encoder));
     assert!(!frames.is_empty(), "{} has frames", clip.name);
-    let file = clips::folder().join(format!("{}-{millis}.fragmented.mp4", clip.name));
     let bytes = fragmented(&tracks, &frames, TimeDelta::from_millis(millis));
-    std::fs::write(&file, &bytes).expect("a file");
-    let (back, read) = read_mp4(&bytes, true, 1_013);
+    let file = format!("{}-{millis}.fragmented.mp4", clip.name);
+    check_bytes(&bytes, &file, (&tracks, &frames), (ffmpeg, probe));
+}
+
+fn check_bytes(
+    bytes: &[u8],
+    file: &str,
+    (tracks, frames): (&TrackSet, &[MediaFrame]),
+    (ffmpeg, probe): (&Path, &Path),
+) {
+    let file = clips::folder().join(file);
+    std::fs::write(&file, bytes).expect("a file");
+    let (back, read) = read_mp4(bytes, true, 1_013);
     assert_eq!(back.len(), tracks.len());
-    for track in &tracks {
+    for track in tracks {
         let payloads = |frames: &[MediaFrame]| -> Vec<_> {
             let mine = frames.iter().filter(|frame| frame.track == track.id);
             mine.map(|frame| (frame.payload.clone(), flags_of(frame), frame.pts - frame.dts)).collect()
         };
-        assert!(payloads(&read) == payloads(&frames), "{} comes back as it was", track.codec);
+        assert!(payloads(&read) == payloads(frames), "{} comes back as it was", track.codec);
         let (was, is) = (track, back.get(track.id).expect("the track"));
         assert_eq!((&was.config, &params(was, is)), (&is.config, &is.params));
     }
     let first = frames.iter().map(|frame| frame.pts).min().expect("frames");
     let packets = ffprobe::packets(probe, &file.to_string_lossy());
     // Sound that was rounded to milliseconds gets its own times back.
-    assert_frames(&tracks, &frames, &packets, (TimeDelta(-first.0), 1_000));
-    assert_sound_is_even(&tracks, &frames, &packets);
+    assert_frames(tracks, frames, &packets, (TimeDelta(-first.0), 1_000));
+    assert_sound_is_even(tracks, frames, &packets);
     decode(ffmpeg, &file);
+}
+
+const MIXES: [Clip; 7] = [
+    clips::H264_AAC,
+    clips::H264_MP3,
+    clips::HEVC_AAC,
+    clips::AV1_OPUS,
+    clips::VP9_OPUS,
+    clips::H264_FLAC,
+    clips::MULTITRACK,
+];
+
+#[test]
+fn m33_a_minute_of_seven_mixes_of_codecs() {
+    let (ffmpeg9, probe) = (need!(ffmpeg9), need!(ffprobe));
+    std::thread::scope(|threads| {
+        for clip in MIXES {
+            let programs = (ffmpeg9.as_path(), probe.as_path());
+            threads.spawn(move || {
+                let (tracks, frames) = minute(clip, programs.0);
+                let bytes = fragmented(&tracks, &frames, TimeDelta::from_millis(1_000));
+                let file = format!("{}-minute.fragmented.mp4", clip.name);
+                check_bytes(&bytes, &file, (&tracks, &frames), programs);
+            });
+        }
+    });
+}
+
+/// Every rendition of HLS: its initialisation segment and all of its segments, as a player puts them together.
+#[test]
+fn m33_a_minute_of_seven_mixes_of_codecs_in_segments_of_hls() {
+    let (ffmpeg9, probe) = (need!(ffmpeg9), need!(ffprobe));
+    std::thread::scope(|threads| {
+        for clip in MIXES {
+            let programs = (ffmpeg9.as_path(), probe.as_path());
+            threads.spawn(move || check_segments(clip, programs));
+        }
+    });
+}
+
+fn check_segments(clip: Clip, (ffmpeg, probe): (&Path, &Path)) {
+    let (tracks, frames) = minute(clip, ffmpeg);
+    let config = live::Config { window: TimeDelta::from_millis(120_000), ..live::Config::default() };
+    let mut segmenter = Segmenter::new(config, None, None);
+    segmenter.set_tracks(&tracks);
+    for frame in &frames {
+        let since = (frame.dts - Timestamp::ZERO).to_duration();
+        segmenter.push(SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + since, frame);
+    }
+    segmenter.end();
+    for track in &tracks {
+        let view = segmenter.view(track.id).expect("a rendition");
+        assert_eq!(view.listed().first().map(|first| first.msn), Some(0), "all of it is kept");
+        let segments = view.listed().iter().flat_map(|segment| &segment.parts).map(|part| &part.bytes[..]);
+        let init = view.newest_init().expect("one").bytes.clone();
+        let bytes = core::iter::once(&init[..]).chain(segments).collect::<Vec<_>>().concat();
+        let file = clips::folder().join(format!("{}-{}.rendition.mp4", clip.name, track.id));
+        std::fs::write(&file, &bytes).expect("a file");
+        let packets = ffprobe::packets(probe, &file.to_string_lossy());
+        let mine: Vec<_> = frames.iter().filter(|frame| frame.track == track.id).cloned().collect();
+        let alone = TrackSet::new([track.clone()]);
+        // Renditions keep the stream's own times.
+        assert_frames(&alone, &mine, &packets, (TimeDelta::ZERO, 1_000));
+        assert_sound_is_even(&alone, &mine, &packets);
+        decode(ffmpeg, &file);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::{need, process};
 use bytes::{Bytes, BytesMut};
 
-use support::read_flv;
+use support::{minute, read_flv};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -134,27 +134,58 @@ fn decode(ffmpeg: &Path, file: &Path) {
 
 /// A clip through our muxer into ffprobe and a decoder: every packet is there, with its times and its size.
 fn check_out(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path) {
-    let (tracks, frames) = read_flv(&clip.file(encoder));
-    let file = path(&format!("{}.ours.ts", clip.name));
-    std::fs::write(&file, mux(&tracks, &frames)).expect("a file");
+    let media = read_flv(&clip.file(encoder));
+    check_media(clip.name, &format!("{}.ours.ts", clip.name), &media, (ffmpeg, probe));
+}
+
+fn check_media(
+    name: &str,
+    file: &str,
+    (tracks, frames): &(TrackSet, Vec<MediaFrame>),
+    (ffmpeg, probe): (&Path, &Path),
+) {
+    let file = path(file);
+    std::fs::write(&file, mux(tracks, frames)).expect("a file");
     let packets = ffprobe::packets(probe, &file.to_string_lossy());
     let listed = ffprobe::tracks(&packets);
     let mut ids: Vec<_> = tracks.iter().collect();
     ids.sort_by_key(|track| (track.kind(), track.id));
-    assert_eq!(ids.len(), listed.len(), "{}: tracks", clip.name);
+    assert_eq!(ids.len(), listed.len(), "{name}: tracks");
     let origin = ORIGIN.to_ticks(Timescale::MPEG);
     for (track, packets) in ids.iter().zip(&listed) {
         let size = |frame: &MediaFrame| Some(frame.payload.len() + added(track.codec, &track.config, frame));
-        assert_track(clip.name, &of(track.id, &frames), packets, origin, size);
+        assert_track(name, &of(track.id, frames), packets, origin, size);
     }
     decode(ffmpeg, &file);
     // And back.
     let (_, back, counters) = demux(&file);
-    assert_eq!(counters, Counters::default(), "{}", clip.name);
-    for track in &tracks {
-        let same = carried(&tracks, track.id, &frames) == payloads(track.id, &back);
-        assert!(same, "{} track {}", clip.name, track.id);
+    assert_eq!(counters, Counters::default(), "{name}");
+    for track in tracks {
+        let same = carried(tracks, track.id, frames) == payloads(track.id, &back);
+        assert!(same, "{name} track {}", track.id);
     }
+}
+
+#[test]
+fn m33_a_minute_of_six_mixes_of_codecs() {
+    let (ffmpeg9, probe) = (need!(ffmpeg9), need!(ffprobe));
+    let mixes = [
+        clips::H264_AAC,
+        clips::H264_MP3,
+        clips::HEVC_AAC,
+        clips::H264_AC3,
+        clips::H264_EAC3,
+        clips::MULTITRACK,
+    ];
+    std::thread::scope(|threads| {
+        for clip in mixes {
+            let (ffmpeg9, probe) = (&ffmpeg9, &probe);
+            threads.spawn(move || {
+                let media = minute(clip, ffmpeg9);
+                check_media(clip.name, &format!("{}.minute.ts", clip.name), &media, (ffmpeg9, probe));
+            });
+        }
+    });
 }
 
 #[test]

@@ -6,16 +6,20 @@
 use std::sync::Arc;
 
 use arcly_codec::flv::{self, Demuxer, Muxer, MuxerOptions, TagClass, TagKind};
-use arcly_core::derived::{Headers, Packet, Packetizer};
+use arcly_core::derived::{ENTRY_COST, Headers, Packetizer, Wire};
+use arcly_core::log::LogItem;
 use arcly_core::time::Unwrapper32;
 use arcly_core::track::TrackMask;
 use arcly_core::{
-    CloseReason, FrameFlags, MediaFrame, Publisher, StreamError, Timestamp, Track, TrackKind, TrackSet,
+    CloseReason, FrameFlags, MediaFrame, Publisher, StreamError, Timestamp, Track, TrackId, TrackKind,
+    TrackSet,
 };
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
 
 use crate::config::CHUNK_SIZE;
 use crate::session::Tag;
+use crate::wire::chunk::message_head;
 use crate::wire::{Capabilities, CapsEx, ChunkStreamId, MessageHeader, MessageType, encode_message};
 
 /// The message stream that serialised messages are stamped with: what every server gives its first stream.
@@ -114,6 +118,45 @@ impl Direction {
     }
 }
 
+/// A frame as one serialised message.
+///
+/// One that fits into a chunk, as nearly all do, is a few bytes of its own and the frame's payload, which stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedMessage {
+    track: TrackId,
+    dts: Timestamp,
+    flags: FrameFlags,
+    /// The chunk header and the first bytes of the tag, when `body` is the payload; else nothing.
+    head: SmallVec<[u8; 32]>,
+    body: Bytes,
+}
+
+impl LogItem for EncodedMessage {
+    type Context = Headers;
+    fn track(&self) -> TrackId {
+        self.track
+    }
+    fn dts(&self) -> Timestamp {
+        self.dts
+    }
+    fn flags(&self) -> FrameFlags {
+        self.flags
+    }
+    // A shared payload counts here as well, so that a log of messages reaches no further back than the stream's own.
+    fn size(&self) -> usize {
+        self.wire_len().saturating_add(size_of::<Self>() + ENTRY_COST)
+    }
+}
+
+impl Wire for EncodedMessage {
+    fn head(&self) -> &[u8] {
+        &self.head
+    }
+    fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
 /// Frames to serialised RTMP messages.
 #[derive(Debug)]
 pub struct MessagePacketizer {
@@ -134,7 +177,7 @@ impl MessagePacketizer {
 }
 
 impl Packetizer for MessagePacketizer {
-    type Item = Packet;
+    type Item = EncodedMessage;
 
     fn headers(&mut self, tracks: &Arc<TrackSet>) -> Arc<Headers> {
         let tags = self.muxer.tracks(tracks, self.last);
@@ -143,10 +186,10 @@ impl Packetizer for MessagePacketizer {
         Arc::clone(&self.headers)
     }
 
-    fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Packet>) {
+    fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<EncodedMessage>) {
         self.last = self.last.max(frame.dts);
         let Some(tag) = self.muxer.frame(frame) else { return };
-        let bytes = if frame.flags.contains(FrameFlags::DISCONTINUITY) {
+        let (head, body) = if frame.flags.contains(FrameFlags::DISCONTINUITY) {
             // A new sequence header is what players take for a new start; it has the time of what it stands before.
             let mut bytes = BytesMut::new();
             let headers = self.muxer.tracks(&self.headers.tracks, frame.dts);
@@ -155,11 +198,15 @@ impl Packetizer for MessagePacketizer {
                 .filter(|tag| tag.track == Some(frame.track))
                 .for_each(|tag| put_tag(&mut bytes, tag));
             put_tag(&mut bytes, &tag);
-            bytes.freeze()
+            (SmallVec::new(), bytes.freeze())
+        } else if tag.len() <= CHUNK_SIZE as usize {
+            let mut head = message_head(&header(&tag), tag.len());
+            head.extend_from_slice(&tag.header);
+            (head, tag.payload)
         } else {
-            encode_tag(&tag)
+            (SmallVec::new(), encode_tag(&tag))
         };
-        out.push(Packet { track: frame.track, dts: frame.dts, flags: frame.flags, bytes });
+        out.push(EncodedMessage { track: frame.track, dts: frame.dts, flags: frame.flags, head, body });
     }
 }
 
@@ -169,15 +216,19 @@ fn encode_tag(tag: &flv::Tag) -> Bytes {
     out.freeze()
 }
 
-/// Appends a tag as one message.
-fn put_tag(out: &mut BytesMut, tag: &flv::Tag) {
+/// The header of the message that a tag is.
+const fn header(tag: &flv::Tag) -> MessageHeader {
     let (csid, kind) = match tag.kind {
         TagKind::Audio => (ChunkStreamId::AUDIO, MessageType::Audio),
         TagKind::Video => (ChunkStreamId::VIDEO, MessageType::Video),
         TagKind::Script => (ChunkStreamId::STREAM, MessageType::DataAmf0),
     };
-    let header = MessageHeader { csid, timestamp: tag.timestamp_ms, kind, stream_id: MESSAGE_STREAM };
-    encode_message(out, &header, &[&tag.header, &tag.payload], CHUNK_SIZE as usize);
+    MessageHeader { csid, timestamp: tag.timestamp_ms, kind, stream_id: MESSAGE_STREAM }
+}
+
+/// Appends a tag as one message.
+fn put_tag(out: &mut BytesMut, tag: &flv::Tag) {
+    encode_message(out, &header(tag), &[&tag.header, &tag.payload], CHUNK_SIZE as usize);
 }
 
 /// The tracks that a peer with those capabilities can take: legacy codecs always, Enhanced RTMP's where they were
@@ -251,12 +302,34 @@ mod tests {
         packetizer.packetize(&frame.with_flags(FrameFlags::KEYFRAME), &mut out);
         let mut decoder = crate::wire::ChunkDecoder::new(crate::wire::ChunkLimits::default());
         decoder.set_chunk_size(CHUNK_SIZE);
-        let message = decoder.decode(&mut &out[0].bytes[..]).unwrap().unwrap();
+        let whole = [out[0].head(), &out[0].body()[..]].concat();
+        let message = decoder.decode(&mut &whole[..]).unwrap().unwrap();
         assert_eq!(
             (message.kind, message.timestamp, message.stream_id),
             (MessageType::Video, 40, MESSAGE_STREAM)
         );
         assert_eq!(message.payload[..], [0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65]);
+    }
+
+    #[test]
+    fn a_payload_is_shared_up_to_a_whole_chunk_and_the_bytes_are_the_same() {
+        let mut packetizer = MessagePacketizer::new(Direction::Play);
+        packetizer.headers(&Arc::new(set(&[CodecId::H264, CodecId::Mp3])));
+        let chunk = CHUNK_SIZE as usize;
+        // Five bytes are the head of the tag.
+        for (payload, is_shared) in [(1, true), (chunk - 5, true), (chunk - 4, false), (3 * chunk, false)] {
+            for at in [40, i64::from(u32::MAX)] {
+                let payload = Bytes::from(vec![7; payload]);
+                let frame = MediaFrame::new(TrackId::VIDEO, Timestamp::from_millis(at), payload.clone());
+                let mut out = Vec::new();
+                packetizer.packetize(&frame, &mut out);
+                assert_eq!(out[0].body().as_ptr() == payload.as_ptr(), is_shared, "{}", payload.len());
+                let tag = packetizer.muxer.frame(&frame).unwrap();
+                let whole = [out[0].head(), &out[0].body()[..]].concat();
+                assert_eq!(whole, encode_tag(&tag), "{} at {at}", payload.len());
+                assert_eq!(out[0].wire_len(), whole.len());
+            }
+        }
     }
 
     /// Plays tags with those timestamps into an engine, and says what comes out: the decode times in milliseconds.

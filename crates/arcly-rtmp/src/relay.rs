@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arcly_core::{PlayRequest, PlaybackRegistry, Result, StreamError, StreamKey};
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{Backoff, Client, ClientConfig, Waits};
+use crate::client::{Client, ClientConfig, pause};
+use arcly_core::net::{Backoff, Waits};
 
 /// Pushes one stream to `rtmp[s]://[user:password@]host[:port]/app/stream[?query]`.
 ///
@@ -85,7 +86,7 @@ impl RtmpRelay {
             if let Ok(outcome) = &outcome {
                 client.follow(outcome);
             }
-            waits.pause(&outcome, client.url(), &shutdown).await;
+            pause(waits, &outcome, client.url(), &shutdown).await;
         }
     }
 }

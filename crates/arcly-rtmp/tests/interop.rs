@@ -15,7 +15,7 @@ use arcly_core::{
 use arcly_rtmp::{Backoff, Client, RtmpRelay, Server, ServerConfig};
 use arcly_testkit::ffprobe::{self, Times};
 use arcly_testkit::media::Source;
-use arcly_testkit::process::{self, Guard};
+use arcly_testkit::process::{self, Guard, is_listening};
 use arcly_testkit::{need, tools};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,15 @@ fn key() -> StreamKey {
 
 fn free_port() -> u16 {
     StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+async fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let all = async {
+        while !there() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect(what);
 }
 
 fn quiet(program: &Path) -> Command {
@@ -65,10 +74,12 @@ fn assert_tail(sent: &[usize], got: &[usize], what: &str) {
 async fn relay_to_listening(ffmpeg: PathBuf, ffprobe: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("relayed.flv");
-    let url = format!("rtmp://127.0.0.1:{}/live/x", free_port());
+    let port = free_port();
+    let url = format!("rtmp://127.0.0.1:{port}/live/x");
     let mut command = quiet(&ffmpeg);
     command.args(["-v", "error", "-f", "flv", "-listen", "1", "-i", &url, "-c", "copy"]).arg(&file);
     let mut listening = Guard::spawn(&mut command);
+    until("FFmpeg listens", || is_listening(port)).await;
     let engine = Engine::builder().build();
     let relay = RtmpRelay::new(Arc::clone(&engine) as _, &url).unwrap().with_reconnect(SOON);
     let feeding = tokio::spawn({
@@ -116,6 +127,7 @@ async fn a_stream_comes_through_nginx_unchanged() {
     std::fs::write(&file, config).unwrap();
     let _nginx =
         Guard::spawn(quiet(&nginx).arg("-c").arg(&file).arg("-e").arg(folder.path().join("early.log")));
+    until("nginx listens", || is_listening(port)).await;
 
     let (from, to) =
         (Engine::builder().build(), Engine::builder().default_app(AppSpec::new("").wait_for_stream(LIMIT)));
@@ -140,7 +152,7 @@ async fn a_stream_comes_through_nginx_unchanged() {
     feeding.await.unwrap();
     relay.await.unwrap().unwrap();
     let (mut video, mut audio) = (Vec::new(), Vec::new());
-    while let Ok(Ok(Some(read))) = tokio::time::timeout(Duration::from_secs(1), reader.next()).await {
+    while let Ok(Ok(Some(read))) = tokio::time::timeout(Duration::from_secs(5), reader.next()).await {
         if let Read::Item(frame) = read {
             if frame.track == TrackId::VIDEO { &mut video } else { &mut audio }.push(frame.payload.len());
         }
@@ -179,7 +191,7 @@ async fn real_publishers_and_real_players() {
     let folder = tempfile::tempdir().unwrap();
     let clip = tokio::task::block_in_place(|| clip(&ffmpeg, folder.path()));
     let expected = ffprobe::packets(&ffprobe, clip.to_str().unwrap());
-    let (address, _engine) = server().await;
+    let (address, engine) = server().await;
     for (n, publisher) in [Some(ffmpeg.clone()), tools::ffmpeg9()].into_iter().flatten().enumerate() {
         let url = format!("rtmp://{address}/live/cam{n}");
         let file = |name: &str| folder.path().join(format!("{name}{n}.flv"));
@@ -201,7 +213,11 @@ async fn real_publishers_and_real_players() {
             command.arg(format!("location={}", file("gst").display()));
             players.push((file("gst"), Guard::spawn(&mut command)));
         }
-        tokio::time::sleep(Duration::from_millis(700)).await;
+        let cam = StreamKey::new("live", &format!("cam{n}"));
+        until("all of them wait", || {
+            engine.stream(&cam).is_some_and(|stream| stream.info().waiting >= players.len())
+        })
+        .await;
         let mut command = Command::new(&publisher);
         command.args(["-v", "error", "-re", "-i"]).arg(&clip).args(["-c", "copy", "-f", "flv", &url]);
         tokio::task::block_in_place(|| process::run_ok(&mut command, LIMIT));

@@ -6,11 +6,13 @@ use arcly_core::derived::Packetizer as _;
 use arcly_core::time::ClockSource;
 use arcly_core::{FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackId, TrackSet};
 use arcly_rtp::media::{
-    Event, LaneSpec, MAX_BAD_PACKETS, MediaReceiver, MediaReceiverOptions, Numbering, Packetizer,
-    PacketizerOptions, REASSEMBLY_TIMEOUT, SYNC_WAIT, interleaved, sender_report,
+    Event, LaneSpec, MAX_BAD_PACKETS, MAX_HELD_FRAMES, MediaReceiver, MediaReceiverOptions, Numbering,
+    Packetizer, PacketizerOptions, REASSEMBLY_TIMEOUT, START_WAIT, SYNC_WAIT, interleaved, sender_report,
 };
 use arcly_rtp::sdp::{Format, SessionDescription, describe, formats};
+use arcly_rtp::session::START_HOLD;
 use arcly_rtp::wire::rtcp::{Goodbye, RtcpPacket};
+use arcly_rtp::wire::{Header, RtpPacket};
 use arcly_testkit::clock::Clock;
 use arcly_testkit::media::Source;
 use arcly_testkit::net::{Conditions, DatagramLink, Link};
@@ -171,8 +173,12 @@ struct Simulation {
 
 impl Simulation {
     fn new(conditions: Conditions, seed: u64) -> Self {
+        Self::with(MediaReceiverOptions::default(), conditions, seed)
+    }
+
+    fn with(options: MediaReceiverOptions, conditions: Conditions, seed: u64) -> Self {
         let sender = Sender::new(Source::h264_aac().tracks(), KEY);
-        let receiver = MediaReceiver::new(described(&sender.tracks), MediaReceiverOptions::default());
+        let receiver = MediaReceiver::new(described(&sender.tracks), options);
         Self {
             clock: Clock::new(),
             sender,
@@ -289,6 +295,128 @@ fn f53_reordering_alone_loses_nothing() {
             got.iter().all(|frame| !frame.flags.intersects(FrameFlags::CORRUPT | FrameFlags::DISCONTINUITY))
         );
     }
+}
+
+/// What all lanes have held comes out in the order of its times, though the lanes let go one after the other.
+#[test]
+fn f53_lanes_that_were_held_begin_together() {
+    let mut sender = Sender::new(Source::h264_aac().tracks(), KEY);
+    let mut receiver = MediaReceiver::new(described(&sender.tracks), MediaReceiverOptions::from_the_start());
+    let (start, mut got) = (Instant::now(), Got::default());
+    for lane in 0..2 {
+        let report = sender.report(lane, Timestamp::ZERO, Duration::from_secs(1));
+        receiver.handle_rtcp(start, lane, &report);
+    }
+    for (n, frame) in (0..).zip(&Source::h264_aac().seconds(1)) {
+        for (lane, packet) in sender.packets(frame) {
+            receiver.handle_rtp(start + n * Duration::from_micros(100), lane, &packet).expect("RTP");
+        }
+    }
+    got.drain(&mut receiver);
+    assert!(got.frames.is_empty(), "both are held");
+    for _ in 0..2 {
+        let deadline = receiver.deadline().expect("until then");
+        assert!((start + START_HOLD..start + START_HOLD + 10 * MS).contains(&deadline));
+        receiver.handle_timeout(deadline);
+    }
+    got.drain(&mut receiver);
+    assert!(got.of(TrackId::VIDEO).len() >= 20 && got.of(TrackId::AUDIO).len() >= 40);
+    assert!(got.frames.is_sorted_by_key(|frame| frame.dts));
+    assert_eq!(receiver.deadline(), None);
+}
+
+/// A lane whose numbers jump again and again begins again and again: the frames of the other do not wait for it without end.
+#[test]
+fn f53_a_lane_that_never_ends_to_begin_is_not_waited_for() {
+    let mut sender = Sender::new(Source::h264_aac().tracks(), KEY);
+    let mut receiver = MediaReceiver::new(described(&sender.tracks), MediaReceiverOptions::from_the_start());
+    let payload_type = formats(&sender.tracks)[0].1.payload_type;
+    let jump = |n: u16, step: u16| {
+        let sequence = n.wrapping_mul(2_000).wrapping_add(step);
+        let header = Header { payload_type, sequence, ssrc: 9, marker: true, ..Header::default() };
+        Bytes::from([&header.encode()[..], &[0x41, 1]].concat())
+    };
+    let sounds = Source::h264_aac().seconds(3);
+    let mut sounds = sounds.iter().filter(|frame| frame.track == TrackId::AUDIO).peekable();
+    let (start, mut got, mut first) = (Instant::now(), Got::default(), None);
+    for ms in 0..2_000 {
+        let now = start + ms * MS;
+        if ms % 70 == 0 {
+            let n = u16::try_from(ms / 70).expect("small");
+            (0..2).for_each(|step| receiver.handle_rtp(now, 0, &jump(n, step)).expect("RTP"));
+        }
+        while let Some(sound) = sounds.next_if(|sound| instant(start, sound.dts) <= now) {
+            sender
+                .packets(sound)
+                .iter()
+                .for_each(|(lane, packet)| receiver.handle_rtp(now, *lane, packet).expect("RTP"));
+        }
+        if receiver.deadline().is_some_and(|deadline| deadline <= now) {
+            receiver.handle_timeout(now);
+        }
+        got.drain(&mut receiver);
+        first = first.or_else(|| (!got.frames.is_empty()).then_some(now));
+    }
+    assert!(receiver.counters(0).receiver.restarts > 20, "it jumps");
+    assert_eq!(first, Some(start + START_WAIT + START_HOLD));
+    assert!(got.of(TrackId::AUDIO).len() > 80, "none is left out");
+}
+
+/// The smallest frames there are, of a lane beside one that does not come.
+#[test]
+fn so_many_frames_wait_for_another_lane_and_no_more() {
+    let session: SessionDescription =
+        "v=0\r\nm=audio 0 RTP/AVP 0\r\nm=audio 0 RTP/AVP 8\r\n".parse().expect("a description");
+    let lanes = [TrackId::AUDIO, TrackId::VIDEO].into_iter().zip(&session.media);
+    let lanes =
+        lanes.map(|(track, media)| LaneSpec { track, formats: Format::offered(media).expect("known") });
+    let mut receiver = MediaReceiver::new(lanes.collect(), MediaReceiverOptions::ordered());
+    let (now, mut got) = (Instant::now(), Got::default());
+    for n in 0..=MAX_HELD_FRAMES {
+        got.drain(&mut receiver);
+        assert!(got.frames.is_empty(), "after {n}");
+        let n = u16::try_from(n).expect("small");
+        let header = Header { sequence: n, timestamp: n.into(), ssrc: 9, ..Header::default() };
+        let packet = Bytes::from([&header.encode()[..], &[0xD5]].concat());
+        receiver.handle_packet(now, 0, RtpPacket::decode(&packet).expect("RTP"));
+    }
+    got.drain(&mut receiver);
+    assert_eq!(got.frames.len(), MAX_HELD_FRAMES + 1);
+}
+
+/// A sender that begins with a keyframe: what the network does to its first packets costs no picture. Without the hold it costs some of these seeds their first GOP.
+#[test]
+fn f53_a_start_out_of_order_does_not_cost_the_first_gop() {
+    let conditions = Conditions {
+        reorder_per_mille: 300,
+        held_back: 60 * MS,
+        delay: 20 * MS,
+        jitter: 10 * MS,
+        ..Conditions::default()
+    };
+    let frames = Source::h264_aac().with_pictures_of(6_000).seconds(2);
+    let run = |options, seed| {
+        let mut sim = Simulation::with(options, conditions, seed);
+        let base = sim.clock.now();
+        sim.send(&frames, base);
+        sim.run_until(base + Duration::from_secs(3));
+        sim
+    };
+    let mut cut = 0;
+    for seed in (0..60).map(|n| 2 * n) {
+        let sim = run(MediaReceiverOptions::from_the_start(), seed);
+        for (lane, track, clock) in [(0, TrackId::VIDEO, Timescale::MPEG), (1, TrackId::AUDIO, AUDIO)] {
+            let counters = sim.receiver.counters(lane).receiver;
+            assert_eq!((counters.lost, counters.late), (0, 0), "seed {seed}, {track}");
+            let (sent, got) = (of(track, &frames), sim.got.of(track));
+            assert_eq!(got.len(), sent.len(), "seed {seed}, {track}");
+            assert_same(&sent, &got, clock, got[0].pts - sent[0].pts);
+            assert!(got.iter().all(|frame| !frame.flags.contains(FrameFlags::CORRUPT)), "seed {seed}");
+        }
+        let without = run(MediaReceiverOptions::default(), seed);
+        cut += usize::from(without.got.of(TrackId::VIDEO).len() < sim.got.of(TrackId::VIDEO).len());
+    }
+    assert!(cut > 3, "the network did nothing to the starts: {cut}");
 }
 
 /// Timestamps wrap after 24.8 h at 48 kHz, here seven times; sequence numbers once.

@@ -121,6 +121,12 @@ fn formats_as_ffmpeg_and_gstreamer_write_them() {
     let CodecConfig::Aac(config) = &format.config else { panic!("AAC") };
     assert_eq!((config.sample_rate, config.channels), (48_000, 2));
     assert!(matches!(format.encoding, Encoding::Latm(Some(_))));
+    // GStreamer 1.22, of sound that FFmpeg has encoded: as it is in files, and nothing behind it.
+    let latm =
+        "m=audio 0 RTP/AVP 96\na=rtpmap:96 MP4A-LATM/48000\na=fmtp:96 cpresent=0;config=40002320adca00\n";
+    let CodecConfig::Aac(config) = &formats_of(latm)[0].config else { panic!("AAC") };
+    assert_eq!((config.sample_rate, config.channels, config.sbr_sample_rate), (48_000, 2, None));
+    assert_eq!(config.raw[..], [0x11, 0x90, 0x56, 0xE5, 0]);
     let opus = "m=audio 5004 RTP/AVP 96\na=rtpmap:96 OPUS/48000\na=fmtp:96 sprop-stereo=0;sprop-maxcapturerate=48000\n";
     assert!(matches!(&formats_of(opus)[0].config, CodecConfig::Opus(config) if config.channels == 1));
     let g722 = "m=audio 5004 RTP/AVP 9\n";

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use arcly_core::Timescale;
 use arcly_rtp::session::{
     Counters, Delivery, Insertion, MAX_HELD, MAX_PACKETS, MAX_WAIT, Receiver, Reception, Release,
-    ReorderBuffer, SOURCE_SILENCE, SenderClock,
+    ReorderBuffer, SOURCE_SILENCE, START_HOLD, SenderClock,
 };
 use arcly_rtp::wire::rtcp::{Goodbye, SenderReport};
 use arcly_rtp::wire::{Header, NtpTime, RtpPacket};
@@ -33,6 +33,92 @@ fn f53_a_gap_is_waited_for_and_then_given_up() {
     assert_eq!(buffer.insert(start + MAX_WAIT, 11, 11), Insertion::Late);
     assert_eq!(buffer.insert(start + MAX_WAIT, 14, 14), Insertion::Placed);
     assert_eq!(buffer.insert(start + MAX_WAIT, 14, 14), Insertion::Duplicate);
+}
+
+/// A task that the machine held up for longer than anything is waited for: what it finds then has all arrived, and nothing of it is
+/// given up because what is behind it is looked at later.
+#[test]
+fn f53_what_has_arrived_is_not_given_up_because_it_is_looked_at_late() {
+    let start = Instant::now();
+    let (mut receiver, mut sender) = (receiver(), Sender::new(9, 65_534, 0));
+    let packets: Vec<_> = (0..8).map(|_| sender.next()).collect();
+    for at in [0, 2] {
+        receiver.handle_packet(start, packets[at].clone());
+    }
+    assert_eq!(taken(&mut receiver), [0]);
+    let late = start + 10 * MAX_WAIT;
+    for at in [3, 4, 5] {
+        receiver.handle_packet(late, packets[at].clone());
+        assert_eq!(taken(&mut receiver), [0; 0], "1 may be next");
+    }
+    assert_eq!(receiver.deadline(), Some(start + MAX_WAIT), "it is due, for who finds nothing more");
+    receiver.handle_packet(late, packets[1].clone());
+    assert_eq!(taken(&mut receiver), [1, 2, 3, 4, 5].map(|n| n * 1_800));
+    receiver.handle_packet(late, packets[7].clone());
+    receiver.handle_timeout(late + MAX_WAIT);
+    assert_eq!(taken(&mut receiver), [-1, 7 * 1_800], "what has not come is given up");
+    let counters = receiver.counters();
+    assert_eq!((counters.lost, counters.late), (1, 0));
+    assert_eq!(receiver.report(late).map(|block| block.cumulative_lost), Some(1), "and is all that is told");
+}
+
+#[test]
+fn f53_a_start_out_of_order_is_put_in_order() {
+    let start = Instant::now();
+    let mut buffer = ReorderBuffer::new(MAX_WAIT).with_start_hold();
+    assert_eq!(buffer.deadline(), None);
+    assert_eq!(buffer.insert(start, 12, 12), Insertion::Placed);
+    assert_eq!(drain(&mut buffer, start), []);
+    assert_eq!(buffer.insert(start + MS, 10, 10), Insertion::Placed);
+    assert_eq!(buffer.insert(start + MS, 10, 10), Insertion::Duplicate);
+    assert_eq!(buffer.missing().collect::<Vec<_>>(), [11]);
+    assert_eq!(buffer.deadline(), Some(start + START_HOLD));
+    assert_eq!(drain(&mut buffer, start + START_HOLD - Duration::from_nanos(1)), []);
+    assert_eq!(drain(&mut buffer, start + START_HOLD), [Release::Packet(10)]);
+    assert_eq!(buffer.insert(start + START_HOLD, 9, 9), Insertion::Late, "the stream has begun");
+    assert_eq!(buffer.insert(start + START_HOLD, 11, 11), Insertion::Placed);
+    assert_eq!(drain(&mut buffer, start + START_HOLD), [Release::Packet(11), Release::Packet(12)]);
+    assert_eq!(buffer.insert(start + START_HOLD, 13, 13), Insertion::Placed);
+    assert_eq!(drain(&mut buffer, start + START_HOLD), [Release::Packet(13)], "nothing waits any more");
+    buffer.reset();
+    assert_eq!(buffer.insert(start + MAX_WAIT, 5, 5), Insertion::Placed);
+    assert_eq!(drain(&mut buffer, start + MAX_WAIT), [], "a start again");
+}
+
+#[test]
+fn f53_a_start_is_held_no_longer_than_anything_else_and_within_the_bound() {
+    let now = Instant::now();
+    let mut ordered = ReorderBuffer::new(Duration::ZERO).with_start_hold();
+    ordered.insert(now, 7, 7);
+    assert_eq!(drain(&mut ordered, now), [Release::Packet(7)], "what keeps order waits for nothing");
+    let bound = i64::try_from(MAX_PACKETS).unwrap();
+    let mut buffer = ReorderBuffer::new(MAX_WAIT).with_start_hold();
+    buffer.insert(now, bound, bound);
+    assert_eq!(buffer.insert(now, 0, 0), Insertion::Late, "too far before what is held");
+    assert_eq!(buffer.insert(now, 1, 1), Insertion::Placed);
+    assert_eq!(drain(&mut buffer, now), [Release::Packet(1)], "as much is held as may be");
+    assert_eq!(buffer.len(), MAX_PACKETS - 1);
+}
+
+/// Who looks at the packets late begins with the earliest of those that have arrived.
+#[test]
+fn f53_a_start_that_is_looked_at_late_is_put_in_order() {
+    let start = Instant::now();
+    let (mut receiver, mut sender) = (receiver().with_start_hold(), Sender::new(9, 65_534, u32::MAX));
+    let packets: Vec<_> = (0..4).map(|_| sender.next()).collect();
+    for (at, now) in [(2, start), (1, start + MAX_WAIT), (0, start + MAX_WAIT), (3, start + MAX_WAIT)] {
+        receiver.handle_packet(now, packets[at].clone());
+        assert_eq!(taken(&mut receiver), [0; 0]);
+    }
+    receiver.handle_timeout(start + MAX_WAIT);
+    assert_eq!(taken(&mut receiver), [-3_600, -1_800, 0, 1_800], "from zero at what arrived first");
+    let report = receiver.report(start + MAX_WAIT).expect("a source");
+    assert_eq!(
+        (report.cumulative_lost, report.highest_sequence),
+        (0, 1),
+        "wraps count from what arrived first"
+    );
+    assert_eq!((receiver.counters().lost, receiver.counters().late), (0, 0));
 }
 
 #[test]
@@ -84,6 +170,27 @@ proptest! {
             }
         }
         prop_assert!(out <= placed);
+    }
+}
+
+proptest! {
+    /// However the network mixes what comes within the hold, all of it comes out in order.
+    #[test]
+    fn f53_a_start_in_any_order_loses_nothing(
+        order in Just((0..100_i64).collect::<Vec<_>>()).prop_shuffle(), steps in proptest::collection::vec(0..800_u64, 100),
+    ) {
+        let start = Instant::now();
+        let mut now = start;
+        let mut buffer = ReorderBuffer::new(MAX_WAIT).with_start_hold();
+        for (number, step) in order.into_iter().zip(steps) {
+            now += Duration::from_micros(step);
+            prop_assert_eq!(buffer.insert(now, number, number), Insertion::Placed);
+            prop_assert_eq!(drain(&mut buffer, now), []);
+        }
+        let deadline = buffer.deadline().expect("it is held");
+        prop_assert!(deadline > now && deadline <= start + START_HOLD + Duration::from_micros(800));
+        let all: Vec<_> = (0..100).map(Release::Packet).collect();
+        prop_assert_eq!(drain(&mut buffer, deadline), all);
     }
 }
 

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Listen, LogFormat, Overrides};
 
-/// Live media in and out: RTMP, HTTP-FLV, WebSocket-FLV.
+/// Live media in and out: RTMP, RTSP, SRT, WebRTC, MPEG-TS, HTTP-FLV, WebSocket-FLV, HLS, DASH.
 #[derive(Debug, Parser)]
 #[command(name = "arcly", version, args_conflicts_with_subcommands = true, args_override_self = true)]
 pub struct Cli {
@@ -31,7 +31,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run the server with a built-in test stream at live/demo
     Demo(ServeArgs),
-    /// Copy one stream: FROM and TO are rtmp://, rtmps://, http://, https:// or udp:// URLs, or .flv or .ts files
+    /// Copy one stream: FROM and TO are rtmp://, rtmps://, rtsp://, rtsps://, srt://, whep+http(s)://,
+    /// whip+http(s)://, http://, https:// or udp:// URLs, or .flv, .ts or .mp4 files
     Relay(RelayArgs),
     /// Show the tracks, codecs, bitrate, frame rate and key-frame interval of a stream
     Probe(ProbeArgs),
@@ -48,16 +49,16 @@ pub struct ServeArgs {
     /// RTMP listener: host:port, :port, port or off [default: :1935]
     #[arg(long, value_name = "ADDR|off")]
     pub rtmp: Option<Listen>,
-    /// RTSP listener; this build has none, so only off
+    /// RTSP listener: host:port, :port, port or off [default: :8554]
     #[arg(long, value_name = "ADDR|off")]
     pub rtsp: Option<Listen>,
-    /// SRT listener; this build has none, so only off
+    /// SRT listener: host:port, :port, port or off [default: :8890]
     #[arg(long, value_name = "ADDR|off")]
     pub srt: Option<Listen>,
     /// HTTP listener: host:port, :port, port or off [default: :8080]
     #[arg(long, value_name = "ADDR|off")]
     pub http: Option<Listen>,
-    /// WebRTC media listener; this build has none, so only off
+    /// WebRTC media listener, UDP and TCP, of all sessions: host:port, :port, port or off [default: :8189]
     #[arg(long, value_name = "ADDR|off")]
     pub webrtc: Option<Listen>,
     /// Where the server keeps what it writes [default: data]
@@ -103,7 +104,8 @@ pub struct RelayArgs {
 /// Arguments of `probe`.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// An rtmp://, rtmps://, http://, https:// or udp:// URL, or a .flv or .ts file
+    /// An rtmp://, rtmps://, rtsp://, rtsps://, srt://, whep+http(s)://, http://, https:// or udp:// URL, or a .flv, .ts
+    /// or .mp4 file
     pub url: String,
     /// Print JSON for machines
     #[arg(long)]

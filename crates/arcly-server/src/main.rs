@@ -38,6 +38,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(run(command));
     // Whatever is left does not keep the process.
     runtime.shutdown_background();
+    log::flush();
     result.map_or_else(report, |()| ExitCode::SUCCESS)
 }
 
@@ -139,6 +140,7 @@ async fn copy(args: &RelayArgs) -> Result<(), Failure> {
     start_log(args.log.clone())?;
     let end = |text: &str| Endpoint::parse_local(text).map_err(Failure::Usage);
     let (from, to) = (end(&args.from)?, end(&args.to)?);
+    Endpoint::check_ways(&from, &to).map_err(Failure::Usage)?;
     let cancel = CancellationToken::new();
     let copying = relay::copy(&from, &to, &cancel);
     tokio::pin!(copying);

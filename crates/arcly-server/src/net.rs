@@ -1,7 +1,7 @@
 //! Listening sockets, and what every accepted one gets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -43,6 +43,34 @@ pub(crate) fn bind(listen: &Listen) -> io::Result<Option<TcpListener>> {
         None if listen.is_off() => Ok(None),
         None => Err(describe(&io::Error::new(io::ErrorKind::NotFound, "the name has no address"))),
     }
+}
+
+/// Binds a socket for datagrams.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) fn bind_datagrams(listen: &Listen) -> io::Result<UdpSocket> {
+    let describe =
+        |error: &io::Error| io::Error::new(error.kind(), format!("cannot listen on {listen}/udp: {error}"));
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for addr in listen.candidates().map_err(|error| describe(&error))? {
+        match bind_datagrams_at(addr) {
+            Ok(socket) => return Ok(socket),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(describe(&error)),
+            Err(error) => failed = error,
+        }
+    }
+    Err(describe(&failed))
+}
+
+fn bind_datagrams_at(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    if addr.is_ipv6() && addr.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket.into())
 }
 
 fn bind_one(addr: SocketAddr) -> io::Result<TcpListener> {

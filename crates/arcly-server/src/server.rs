@@ -1,6 +1,6 @@
 //! A running server: the engine, its listeners, and the way down.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -21,14 +21,15 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Authenticators, InForce};
 use crate::certificate::Certificate;
 use crate::config::{
-    AppConfig, Config, ConfigError, EgressConfig, HlsConfig, HlsEncryption, Listen, TakeoverConfig,
-    UdpInputConfig,
+    AppConfig, Config, ConfigError, EgressConfig, HlsConfig, HlsEncryption, Listen, RtspTransport,
+    TakeoverConfig, UdpInputConfig,
 };
 use crate::http::Connections;
-use crate::relay::Relays;
+use crate::relay::{Demand, Relays};
 use crate::stats::Stats;
 use crate::tls::Tls;
-use crate::{demo, log, net, recording, udp};
+use crate::webrtc::Webrtc;
+use crate::{demo, log, net, recording, transcode, udp};
 
 /// How long sessions have to say good-bye before they are cut off.
 const DRAIN: Duration = Duration::from_secs(4);
@@ -40,7 +41,7 @@ const DEFAULT_APP: &str = "default";
 /// A listener that is bound.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Listener {
-    /// `rtmp`, `rtmps`, `http`, `https` or `udp`.
+    /// `rtmp`, `rtmps`, `rtsp`, `rtsps`, `srt`, `webrtc`, `webrtc-tcp`, `http`, `https`; `rtp` and `rtcp` of RTSP; or `udp`.
     pub protocol: &'static str,
     /// Where.
     pub addr: SocketAddr,
@@ -59,6 +60,12 @@ pub struct Server {
     egress: Arc<Egress>,
     relays: Relays,
     recordings: tokio::sync::OnceCell<Arc<Recordings>>,
+    /// What listens for RTSP; none before it does, or when it is switched off.
+    rtsp: std::sync::OnceLock<Arc<arcly_rtsp::Server>>,
+    /// What listens for SRT; none before it does, or when it is switched off.
+    srt: std::sync::OnceLock<Arc<arcly_srt::Server>>,
+    /// What answers WHIP and WHEP; none before it does, or when it is switched off.
+    webrtc: std::sync::OnceLock<Webrtc>,
     /// `None` when it is switched off.
     hls: Option<Hls>,
     listeners: Vec<Listener>,
@@ -78,6 +85,13 @@ impl core::fmt::Debug for Server {
 struct Bound {
     rtmp: Option<TcpListener>,
     rtmps: Option<TcpListener>,
+    rtsp: Option<TcpListener>,
+    rtsps: Option<TcpListener>,
+    /// RTP and RTCP of RTSP.
+    datagrams: Option<[UdpSocket; 2]>,
+    srt: Option<UdpSocket>,
+    webrtc: Option<UdpSocket>,
+    webrtc_tcp: Option<TcpListener>,
     http: Option<TcpListener>,
     https: Option<TcpListener>,
     udp: Vec<(StreamKey, Receiver)>,
@@ -89,6 +103,15 @@ impl Bound {
         Ok(Self {
             rtmp: net::bind(&config.rtmp.listen)?,
             rtmps: secure(&config.rtmp.tls_listen)?,
+            rtsp: net::bind(&config.rtsp.listen)?,
+            rtsps: secure(&config.rtsp.tls_listen)?,
+            datagrams: match config.rtsp.datagrams() {
+                Some([rtp, rtcp]) => Some([net::bind_datagrams(&rtp)?, net::bind_datagrams(&rtcp)?]),
+                None => None,
+            },
+            srt: unless_off(&config.srt.listen)?,
+            webrtc: unless_off(&config.webrtc.listen)?,
+            webrtc_tcp: if config.webrtc.tcp { net::bind(&config.webrtc.listen)? } else { None },
             http: net::bind(&config.http.listen)?,
             https: secure(&config.http.tls_listen)?,
             udp: config.udp.input.iter().map(bind_udp).collect::<std::io::Result<_>>()?,
@@ -96,15 +119,28 @@ impl Bound {
     }
 
     fn listeners(&self) -> std::io::Result<Vec<Listener>> {
-        [("rtmp", &self.rtmp), ("rtmps", &self.rtmps), ("http", &self.http), ("https", &self.https)]
-            .into_iter()
-            .filter_map(|(protocol, socket)| Some((protocol, socket.as_ref()?)))
-            .map(|(protocol, socket)| Ok(Listener { protocol, addr: socket.local_addr()? }))
-            .chain(
-                self.udp
-                    .iter()
-                    .map(|(_, socket)| Ok(Listener { protocol: "udp", addr: socket.local_addr()? })),
-            )
+        let connections = [
+            ("rtmp", &self.rtmp),
+            ("rtmps", &self.rtmps),
+            ("rtsp", &self.rtsp),
+            ("rtsps", &self.rtsps),
+            ("http", &self.http),
+            ("https", &self.https),
+            ("webrtc-tcp", &self.webrtc_tcp),
+        ];
+        let connections = connections.into_iter().filter_map(|(name, socket)| Some((name, socket.as_ref()?)));
+        let connections = connections.map(|(protocol, socket)| (protocol, socket.local_addr()));
+        let datagrams = ["rtp", "rtcp"].into_iter().zip(self.datagrams.iter().flatten());
+        let datagrams = datagrams.map(|(protocol, socket)| (protocol, socket.local_addr()));
+        let alone = [("srt", &self.srt), ("webrtc", &self.webrtc)];
+        let alone =
+            alone.into_iter().filter_map(|(name, socket)| Some((name, socket.as_ref()?.local_addr())));
+        let inputs = self.udp.iter().map(|(_, socket)| ("udp", socket.local_addr()));
+        connections
+            .chain(datagrams)
+            .chain(alone)
+            .chain(inputs)
+            .map(|(protocol, addr)| Ok(Listener { protocol, addr: addr? }))
             .collect()
     }
 }
@@ -121,17 +157,21 @@ impl Server {
         let bound = Bound::new(&config, tls.is_some()).map_err(io_error)?;
         let stats = Arc::new(Stats::default());
         let auth = Arc::new(InForce::new(auth));
-        let engine = build_engine(&config, &auth, &stats);
+        let demand = Arc::new(Demand::default());
+        let engine = build_engine(&config, &auth, &stats, &demand);
         let shutdown = CancellationToken::new();
         let listeners = bound.listeners().map_err(io_error)?;
         let server = Arc::new(Self {
-            relays: Relays::new(Arc::clone(&engine), listeners.clone(), shutdown.clone()),
+            relays: Relays::new(Arc::clone(&engine), demand, listeners.clone(), shutdown.clone()),
             certificate: tls.as_ref().map(|tls| Arc::clone(&tls.certificate)),
             hls: build_hls(&config.hls, &engine, &shutdown),
             connections: Arc::new(Connections::new(&config.limits)),
             egress: Arc::new(start_egress(&config.egress)),
             listeners,
             recordings: tokio::sync::OnceCell::new(),
+            rtsp: std::sync::OnceLock::new(),
+            srt: std::sync::OnceLock::new(),
+            webrtc: std::sync::OnceLock::new(),
             auth,
             started_at: SystemTime::now(),
             ready: AtomicBool::new(false),
@@ -141,14 +181,16 @@ impl Server {
             stats,
             shutdown,
         });
-        server.serve(bound, tls);
+        server.serve(bound, tls).map_err(io_error)?;
         server.start_sources(with_demo)?;
         server.ready.store(true, Ordering::Release);
         Ok(server)
     }
 
-    fn serve(self: &Arc<Self>, bound: Bound, tls: Option<Tls>) {
-        let (https, rtmps) = tls.map(|tls| (tls.https, tls.rtmps)).unzip();
+    fn serve(self: &Arc<Self>, bound: Bound, tls: Option<Tls>) -> std::io::Result<()> {
+        // Whoever asks over HTTP finds it there.
+        self.serve_webrtc(bound.webrtc, bound.webrtc_tcp)?;
+        let (https, plain) = tls.map(|tls| (tls.https, tls.plain)).unzip();
         for (socket, tls) in [(bound.http, None), (bound.https, https)] {
             if let Some(socket) = socket {
                 self.tasks.spawn(crate::http::serve(Arc::clone(self), socket, tls));
@@ -162,7 +204,10 @@ impl Server {
             self.tasks.spawn(Arc::clone(certificate).watch(self.shutdown.clone()));
         }
         self.serve_rtmp(bound.rtmp, None);
-        self.serve_rtmp(bound.rtmps, rtmps);
+        self.serve_rtmp(bound.rtmps, plain.clone());
+        self.serve_rtsp(bound.rtsp, bound.datagrams)?;
+        self.serve_rtsps(bound.rtsps, plain);
+        self.serve_srt(bound.srt)?;
         let (weak, shutdown) = (Arc::downgrade(self), self.shutdown.clone());
         self.tasks.spawn(async move {
             let mut ticks = tokio::time::interval(SWEEP);
@@ -172,6 +217,7 @@ impl Server {
                 server.start_muxers();
             }
         });
+        Ok(())
     }
 
     /// Muxes what is live, where that is not left to the first viewer.
@@ -196,6 +242,73 @@ impl Server {
         });
     }
 
+    fn serve_rtsp(
+        &self,
+        socket: Option<TcpListener>,
+        datagrams: Option<[UdpSocket; 2]>,
+    ) -> std::io::Result<()> {
+        let Some(socket) = socket else { return Ok(()) };
+        let mut rtsp = self.rtsp_on(socket);
+        if let Some([rtp, rtcp]) = datagrams {
+            rtsp = rtsp.with_datagrams(rtp, rtcp)?;
+        }
+        let config = self.config();
+        if config.rtsp.transports.contains(&RtspTransport::Multicast) {
+            let groups = config.rtsp.multicast.groups();
+            rtsp = rtsp.with_multicast(groups.map_err(|error| std::io::Error::other(error.to_string()))?)?;
+        }
+        let rtsp = self.rtsp.get_or_init(|| Arc::new(rtsp));
+        self.run_rtsp(Arc::clone(rtsp));
+        Ok(())
+    }
+
+    /// Over TLS media comes and goes in the connection, or in datagrams that are protected with keys which come over it.
+    fn serve_rtsps(&self, socket: Option<TcpListener>, tls: Option<Arc<rustls::ServerConfig>>) {
+        let (Some(socket), Some(tls)) = (socket, tls) else { return };
+        let mut rtsps = self.rtsp_on(socket).with_tls(tls);
+        if let Some(rtsp) = self.rtsp.get() {
+            rtsps = rtsps.with_udp_of(rtsp);
+        }
+        self.run_rtsp(Arc::new(rtsps));
+    }
+
+    fn rtsp_on(&self, socket: TcpListener) -> arcly_rtsp::Server {
+        let mut config = arcly_rtsp::ServerConfig::default();
+        // Tokens come in a URL or as a Basic password; Digest proves passwords, which only users have.
+        config.session.schemes.digest = !self.config().auth.users.is_empty();
+        config.session.back_channel.clone_from(&self.config().rtsp.back_channel);
+        arcly_rtsp::Server::from_listener(socket, config).with_egress(Arc::clone(&self.egress))
+    }
+
+    fn run_rtsp(&self, server: Arc<arcly_rtsp::Server>) {
+        let context = self.context();
+        self.tasks.spawn(async move {
+            if let Err(error) = server.run(context).await {
+                tracing::error!(%error, "the RTSP listener has failed");
+            }
+        });
+    }
+
+    fn serve_srt(&self, socket: Option<UdpSocket>) -> std::io::Result<()> {
+        let Some(socket) = socket else { return Ok(()) };
+        let config = self.config().srt.server().map_err(std::io::Error::other)?;
+        let srt = Arc::new(arcly_srt::Server::from_socket(socket, config)?);
+        let (srt, context) = (Arc::clone(self.srt.get_or_init(|| srt)), self.context());
+        self.tasks.spawn(async move {
+            if let Err(error) = srt.run(context).await {
+                tracing::error!(%error, "the SRT listener has failed");
+            }
+        });
+        Ok(())
+    }
+
+    fn serve_webrtc(&self, socket: Option<UdpSocket>, tcp: Option<TcpListener>) -> std::io::Result<()> {
+        let Some(socket) = socket else { return Ok(()) };
+        let webrtc = Webrtc::new((socket, tcp), &self.config().webrtc, &self.context())?;
+        self.tasks.spawn(self.webrtc.get_or_init(|| webrtc).run(self.context()));
+        Ok(())
+    }
+
     fn start_sources(self: &Arc<Self>, with_demo: bool) -> Result<(), ConfigError> {
         if with_demo {
             self.tasks.spawn(demo::run(Arc::clone(&self.engine), demo::key(), self.shutdown.clone()));
@@ -210,9 +323,7 @@ impl Server {
             self.tasks.spawn(udp::run_output(engine, key, url, shutdown));
         }
         for relay in &config.relays {
-            self.relays
-                .start_configured(&relay.from, &relay.to)
-                .map_err(|e| ConfigError::new(format!("relays: {e}")))?;
+            self.relays.start_configured(relay).map_err(|e| ConfigError::new(format!("relays: {e}")))?;
         }
         Ok(())
     }
@@ -287,6 +398,21 @@ impl Server {
     /// Streams that are being recorded.
     pub(crate) fn recording_count(&self) -> u64 {
         self.recordings.get().map_or(0, |recordings| recordings.active().len() as u64)
+    }
+
+    /// What was dropped of the datagrams that came for RTSP.
+    pub(crate) fn datagram_counters(&self) -> arcly_rtsp::server::DatagramCounters {
+        self.rtsp.get().map(|server| server.datagram_counters()).unwrap_or_default()
+    }
+
+    /// What listens for SRT, unless it is switched off.
+    pub(crate) fn srt(&self) -> Option<&Arc<arcly_srt::Server>> {
+        self.srt.get()
+    }
+
+    /// What answers WHIP and WHEP, unless it is switched off.
+    pub(crate) fn webrtc(&self) -> Option<&Webrtc> {
+        self.webrtc.get()
     }
 
     /// HLS, unless it is switched off.
@@ -375,6 +501,10 @@ fn start_egress(config: &EgressConfig) -> Egress {
     Egress::start(workers).with_tick(Tick::every(config.tick.0))
 }
 
+fn unless_off(listen: &Listen) -> std::io::Result<Option<UdpSocket>> {
+    if listen.is_off() { Ok(None) } else { net::bind_datagrams(listen).map(Some) }
+}
+
 fn bind_udp(input: &UdpInputConfig) -> std::io::Result<(StreamKey, Receiver)> {
     let wrong = |error: &dyn core::fmt::Display| {
         std::io::Error::new(std::io::ErrorKind::InvalidInput, format!("udp.input: {}: {error}", input.url))
@@ -384,14 +514,24 @@ fn bind_udp(input: &UdpInputConfig) -> std::io::Result<(StreamKey, Receiver)> {
     Ok((key, Receiver::bind(&url).map_err(|error| wrong(&error))?))
 }
 
-fn build_engine(config: &Config, auth: &Arc<InForce>, stats: &Arc<Stats>) -> Arc<Engine> {
+fn build_engine(
+    config: &Config,
+    auth: &Arc<InForce>,
+    stats: &Arc<Stats>,
+    demand: &Arc<Demand>,
+) -> Arc<Engine> {
     let builder = Engine::builder()
+        .on_demand(Arc::clone(demand) as _)
         .max_streams(config.limits.streams)
         .observer(Arc::clone(stats) as _)
         .authenticator(Arc::clone(auth) as _);
     let (apps, default_app) = app_specs(config);
     let builder = apps.into_iter().fold(builder, arcly_core::EngineBuilder::app);
-    default_app.into_iter().fold(builder, arcly_core::EngineBuilder::default_app).build()
+    let builder = default_app.into_iter().fold(builder, arcly_core::EngineBuilder::default_app);
+    match transcode::transcoder(&config.transcode) {
+        Some(transcoder) => builder.transcoder(transcoder).build(),
+        None => builder.build(),
+    }
 }
 
 /// The applications, and the policy of all others.

@@ -8,14 +8,14 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::certificate::Certificate;
 use crate::config::{ConfigError, TlsConfig};
 
-/// TLS of HTTPS and of RTMPS: the same certificate, different application protocols.
+/// TLS of HTTPS, and of RTMPS and RTSPS: the same certificate, different application protocols.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     /// HTTP/2 and HTTP/1.1.
     pub https: Arc<ServerConfig>,
     /// No application protocol.
-    pub rtmps: Arc<ServerConfig>,
-    /// What both show.
+    pub plain: Arc<ServerConfig>,
+    /// What all show.
     pub certificate: Arc<Certificate>,
 }
 
@@ -31,9 +31,9 @@ impl Tls {
             .map_err(|error| ConfigError::new(format!("tls: {error}")))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certificate) as _);
-        let rtmps = Arc::new(https.clone());
+        let plain = Arc::new(https.clone());
         https.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Some(Self { https: Arc::new(https), rtmps, certificate }))
+        Ok(Some(Self { https: Arc::new(https), plain, certificate }))
     }
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcly_core::rendition::TS_AUDIO;
 use arcly_core::{
     CloseReason, Engine, MediaEvent, Phase, PlayRequest, PlaybackRegistry as _, PublishRegistry as _,
     PublishRequest, Publisher, StreamError, StreamKey,
@@ -75,7 +76,7 @@ pub async fn send(
     request: PlayRequest,
     sender: &mut Sender,
 ) -> Result<CloseReason, StreamError> {
-    let subscription = engine.subscribe(request).await?;
+    let subscription = engine.subscribe(request.audio_or_as_asked(TS_AUDIO)).await?;
     sender.run(subscription.into_derived(0, Packetizer::new)).await
 }
 

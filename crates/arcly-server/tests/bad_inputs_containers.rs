@@ -39,6 +39,7 @@ impl Pair {
         http.request(&format!("POST /live/{name}.ts"), fields);
         let mut muxer = Muxer::new();
         muxer.set_tracks(&source.tracks());
+        row.bench.await_published(name);
         let mut pair = Self { row, http, player: None, name: name.into(), source, muxer };
         pair.good();
         pair

@@ -562,9 +562,8 @@ fn h17_permissions_end_with_their_token() {
     assert!(reader.wait_end(secs(1)), "HTTP-FLV reader\n{}", bench.log());
     assert!(since.elapsed() >= secs(1), "the token was good at first");
     for name in [player.name(), publisher.name()] {
-        let log = bench.log();
-        let told = log.lines().any(|line| line.contains(&name.to_string()) && line.contains("unauthorized"));
-        assert!(told, "{name}:\n{log}");
+        let tells = |line: &str| line.contains(&name.to_string()) && line.contains("unauthorized");
+        assert!(support::eventually(secs(1), || bench.log().lines().any(tells)), "{name}:\n{}", bench.log());
     }
     let main = main_goes_on.join().unwrap();
     assert!(!main.ended, "who may, goes on");

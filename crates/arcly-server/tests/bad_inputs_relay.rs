@@ -106,7 +106,9 @@ fn h21_addresses_that_only_the_server_reaches() {
         ("[ff02::1]", "multicast"),
     ];
     for (host, class) in hosts {
-        for url in [format!("http://{host}:{port}/live/a.flv"), format!("rtmp://{host}:{port}/live/a")] {
+        let [http, rtmp, rtsp] =
+            ["http", "rtmp", "rtsp"].map(|scheme| format!("{scheme}://{host}:{port}/live/a"));
+        for url in [http + ".flv", rtmp, rtsp] {
             refused(&post(&bench, &url, "live/a"), 403, "forbidden", class);
             refused(&post(&bench, "live/a", &url), 403, "forbidden", class);
         }
@@ -195,7 +197,7 @@ struct Loop {
 
 impl Loop {
     fn new() -> Self {
-        let start = || Bench::start_alone(&[], "apps.default.takeover = 'replace'\n");
+        let start = || Bench::start_alone(&["--rtsp", "127.0.0.1:0"], "apps.default.takeover = 'replace'\n");
         let (a, b) = (start(), start());
         let (mut camera, mut feed) = (Peer::open(a.rtmp).publishing("cam"), Feed::new());
         feed.headers().iter().for_each(|tag| _ = camera.tag(tag));
@@ -224,10 +226,15 @@ fn h23_two_servers_that_feed_each_other() {
         ("rtmp", false, false),
         ("http", true, true),
         ("http", false, false),
+        ("rtsp", true, true),
+        ("rtsp", true, false),
+        ("rtsp", false, true),
+        ("rtsp", false, false),
     ] {
         let mut servers = Loop::new();
         let url = |bench: &Bench| match scheme {
             "rtmp" => format!("rtmp://{}/live/cam", bench.rtmp),
+            "rtsp" => format!("rtsp://{}/live/cam", bench.addr("rtsp")),
             _ => format!("http://{}/live/cam.flv", bench.http),
         };
         let (a, b) = (&servers.a, &servers.b);

@@ -259,8 +259,7 @@ fn a_peer_that_leaves_is_noticed() {
 fn a_stream_that_has_not_begun_is_waited_for() {
     let bench = Bench::start_alone(&[], "");
     let mut publisher = FlvPublisher::open(bench.http, "/live/late.flv");
-    let there = || get(bench.http, "/api/v1/streams/live/late").status == 200;
-    assert!(eventually(PATIENCE, there));
+    bench.await_published("late");
     let mut reader = FlvReader::open(bench.http, "/live/late.flv").expect("the head comes at once");
     let gone = FlvReader::open(bench.http, "/live/late.flv").unwrap();
     let readers = |count: usize| {
@@ -307,10 +306,10 @@ fn over_tls() {
     for version in [&["--http1.0", "--no-alpn"][..], &["--http1.1"], &["--http2"]] {
         let file = dir.path().join("file.flv");
         let mut command = Command::new("curl");
-        command.args(["-s", "--max-time", "3", "--cacert", &cert, "-o"]).arg(&file).args(version);
+        command.args(["-s", "--max-time", "6", "--cacert", &cert, "-o"]).arg(&file).args(version);
         command.args(["--resolve", &format!("localhost:{https}:127.0.0.1")]);
         command.arg(format!("https://localhost:{https}/live/cam.flv"));
-        let playing = std::thread::spawn(move || run(&mut command, PATIENCE));
+        let playing = std::thread::spawn(move || run(&mut command, 2 * PATIENCE));
         let there = eventually(PATIENCE, || stream.readers().len() == 1 || playing.is_finished());
         let last = stream.send(1_000);
         let output = playing.join().unwrap();

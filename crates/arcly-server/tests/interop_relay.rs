@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arcly_testkit::clips;
 use arcly_testkit::ffprobe::{self, Times};
 use arcly_testkit::program::Program;
-use arcly_testkit::{framehash, need, process};
+use arcly_testkit::{framehash, http, need, process};
 use interop::{LIMIT, Scene, assert_received, publish};
 
 const NGINX: &str = r#"
@@ -55,24 +55,12 @@ fn until_it_listens(program: &mut Program, listens: impl Fn() -> bool) {
     }
 }
 
-/// True when a socket listens there; unlike a connection, this does not use up the only one `-listen` takes.
-fn is_listening(addr: SocketAddr) -> bool {
-    let port = format!(":{:04X} ", addr.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
-    table.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(1);
-        let local = fields.next().is_some_and(|local| format!("{local} ").ends_with(&port));
-        // 0A is LISTEN.
-        local && fields.nth(1) == Some("0A")
-    })
-}
-
 /// An FFmpeg that waits for somebody to publish `url`, and lists what it receives.
 fn listen(scene: &Scene, name: &str, ffmpeg: &Path, addr: SocketAddr, url: &str) -> Program {
     let options = ["-listen", "1", "-f", "flv"];
     let mut listener =
         Program::start(name, &mut framehash::command(ffmpeg, &options, url, &scene.file(name)));
-    until_it_listens(&mut listener, || is_listening(addr));
+    until_it_listens(&mut listener, || process::is_listening(addr.port()));
     listener
 }
 
@@ -165,6 +153,60 @@ fn from_arcly_to_arcly_to_arcly() {
     for player in players {
         let name = player.program.name().to_owned();
         assert_received(&framehash::of_file(&ff5, &file), &player.listing(), &name);
+    }
+}
+
+/// The same over WebRTC: pushed by WHIP, pulled and probed by WHEP. Pictures arrive as they were sent, and
+/// none is missing but those for which there was no room, as a machine that is busy may believe of its own loopback.
+#[test]
+fn from_arcly_to_arcly_to_arcly_over_webrtc() {
+    let ff5 = need!(ffmpeg);
+    let file = clips::H264_BASELINE.file(&ff5);
+    let [origin, middle, edge] =
+        ["origin", "middle", "edge"].map(|name| Scene::start(&format!("relay_webrtc_{name}")));
+    let at = |role: &str| format!("{role}+http://{}/live/x/{role}", middle.addr("http"));
+    origin.relay("live/x", &at("whip"));
+    edge.relay(&at("whep"), "live/copy");
+    let player = edge.ffmpeg_plays("player", &ff5, &edge.rtmp("live/copy"));
+    edge.until_readers("live/copy", 1);
+    // Over and over, so that nobody comes too late on a machine that is busy.
+    let mut command = Command::new(&ff5);
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(&file);
+    let mut publisher =
+        Program::start("publisher", command.args(["-c", "copy", "-f", "flv", &origin.rtmp("live/x")]));
+    middle.until("live/x", "live", |stream| stream["publisher"]["protocol"] == "webrtc");
+    let mut probe = Command::new(env!("CARGO_BIN_EXE_arcly"));
+    let report = process::run_ok(probe.args(["probe", "--json", "--time", "1s", &at("whep")]), LIMIT);
+    assert!(report.contains("\"h264\"") && report.contains("320"), "{report}");
+    edge.until("live/copy", "there for a while", |stream| stream["frames_in"].as_u64() >= Some(90));
+    publisher.signal("INT");
+    publisher.end(LIMIT);
+    let (sent, got) = (framehash::of_file(&ff5, &file).packets, player.listing().packets);
+    let mut left = sent.iter().cycle().skip_while(|packet| packet.hash != got[0].hash);
+    let skipped = got.iter().map(|packet| {
+        let ahead = left.by_ref().take(sent.len()).position(|sent| sent.hash == packet.hash);
+        ahead.unwrap_or_else(|| panic!("never sent: {packet:?}"))
+    });
+    // The push leaves out what its link has no room for, and so does the server in the middle; of the push nobody is told.
+    let (skipped, thinned) = (skipped.sum::<usize>(), pictures_left_out(&middle));
+    eprintln!("over WebRTC: {} packets, {skipped} skipped, {thinned} left out in the middle", got.len());
+    assert!(got.len() >= 30, "{skipped} of {}", got.len());
+}
+
+/// Pictures for which viewers' links had no room, in all sessions over WebRTC that a server had; waits until the last one is over.
+fn pictures_left_out(scene: &Scene) -> usize {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let metrics = http::get(scene.addr("http"), "/metrics", LIMIT).expect("it answers").text();
+        let value = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("no {name}:\n{metrics}")).trim().parse::<usize>().expect("a number")
+        };
+        if value("arcly_webrtc_sessions ") == 0 {
+            return value("arcly_webrtc_frames_thinned_total ");
+        }
+        assert!(Instant::now() < end, "sessions do not end:\n{metrics}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

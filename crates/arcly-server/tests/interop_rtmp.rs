@@ -219,7 +219,7 @@ fn joiners_start_at_the_keyframe_that_is_kept() {
 #[test]
 fn enhanced_codecs_go_only_to_players_that_announced_them() {
     let ff9 = need!(ffmpeg9);
-    let scene = Scene::start("rtmp_unannounced");
+    let scene = Scene::start_with("rtmp_unannounced", "[transcode]\naudio = false\n", &[]);
     let (hevc, av1) = (scene.rtmp("live/hevc"), scene.rtmp("live/av1"));
     let sound_only = scene.ffmpeg_plays("hevc", &ff9, &hevc);
     let mut nothing = scene.ffmpeg_plays("av1", &ff9, &av1);

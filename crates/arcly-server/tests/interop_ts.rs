@@ -8,34 +8,11 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use arcly_core::{MediaEvent, MediaFrame, TimeDelta, TrackId};
-use arcly_mux::{flv, ts};
-use arcly_testkit::ffprobe::{self, Packet, Times};
+use arcly_core::{MediaFrame, TimeDelta, TrackId};
 use arcly_testkit::program::Program;
 use arcly_testkit::{clips, framehash, http, need, process};
+use interop::transport::{MILLISECOND, assert_arrived, read_flv, read_ts, sends};
 use interop::{LIMIT, Scene, assert_decodes, publish};
-
-fn read_flv(file: &Path) -> Vec<MediaFrame> {
-    let mut reader = flv::Reader::new();
-    reader.push(&std::fs::read(file).expect("a file")).expect("FLV");
-    frames(|| reader.poll_event())
-}
-
-fn read_ts(data: &[u8]) -> Vec<MediaFrame> {
-    let mut demuxer = ts::Demuxer::default();
-    demuxer.push(data).expect("MPEG-TS");
-    demuxer.finish().expect("MPEG-TS");
-    assert_eq!(demuxer.counters(), ts::Counters::default(), "nothing is lost or odd");
-    frames(|| demuxer.poll_event())
-}
-
-fn frames(poll: impl FnMut() -> Option<MediaEvent>) -> Vec<MediaFrame> {
-    let events = std::iter::from_fn(poll);
-    events.filter_map(|event| if let MediaEvent::Frame(frame) = event { Some(frame) } else { None }).collect()
-}
-
-/// What FLV rounds times to.
-const MILLISECOND: TimeDelta = TimeDelta::from_millis(1);
 
 /// Asserts that frames are those that were sent, with the same times relative to the first picture.
 #[track_caller]
@@ -65,30 +42,6 @@ fn assert_near(sent: &[MediaFrame], got: &[MediaFrame], sound: TimeDelta) {
         });
         assert_eq!(differs, None, "frame of track {id} that differs");
     }
-}
-
-/// Asserts that packets are those that were sent, bit for bit. Sounds that share a PES packet get their times from the first; the
-/// clip has each rounded to a millisecond.
-#[track_caller]
-fn assert_arrived(sent: &[Packet], got: &[Packet]) {
-    ffprobe::assert_same(sent, got, Times::Ignored);
-    let first = |packets: &[Packet]| ffprobe::tracks(packets)[0][0].dts_us.unwrap_or_default();
-    let shift = first(got) - first(sent);
-    for (sent, got) in ffprobe::tracks(sent).concat().iter().zip(ffprobe::tracks(got).concat()) {
-        let tolerance = if sent.kind == "audio" { 1_000 } else { 0 };
-        for (sent_at, got_at) in [(sent.dts_us, got.dts_us), (sent.pts_us, got.pts_us)] {
-            let off = got_at.unwrap_or_default() - sent_at.unwrap_or_default() - shift;
-            assert!(off.abs() <= tolerance, "{off} us: {sent:?} {got:?}");
-        }
-    }
-}
-
-/// FFmpeg sends a file as MPEG-TS, in real time.
-fn sends(name: &str, ffmpeg: &Path, file: &Path, options: &[&str], url: &str) -> Program {
-    let mut command = Command::new(ffmpeg);
-    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-i"]).arg(file);
-    command.args(["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "mpegts"]).args(options).arg(url);
-    Program::start(name, &mut command)
 }
 
 /// A port that nobody had a moment ago.

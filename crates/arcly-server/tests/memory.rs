@@ -29,7 +29,7 @@ fn play(address: SocketAddr) -> TcpStream {
 /// Heap bytes per reader, with frames of that size.
 async fn per_reader(frame: usize) -> usize {
     let config = Config::from_toml(
-        "[rtmp]\nlisten = 'off'\n[http]\nlisten = '127.0.0.1:0'\n[record]\ndir = '/nonexistent'\n",
+        "[rtmp]\nlisten = 'off'\n[rtsp]\nlisten = 'off'\n[webrtc]\nlisten = 'off'\n[http]\nlisten = '127.0.0.1:0'\n[record]\ndir = '/nonexistent'\n",
     );
     let server = Server::start(config.unwrap(), false).unwrap();
     let address = server.addr("http").unwrap();

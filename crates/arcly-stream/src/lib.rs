@@ -7,13 +7,17 @@
 //! |---|---|---|
 //! | (always) | [`Engine`], streams, readers, contracts; [`codec`] | `arcly-core`, `arcly-codec` |
 //! | `rtmp` | [`protocol::rtmp`]: server, client, relay | `arcly-rtmp` |
-//! | `tls` | RTMPS | `arcly-rtmp` |
+//! | `rtsp` | [`protocol::rtsp`]: server and client | `arcly-rtsp` |
+//! | `srt` | [`protocol::srt`]: sockets, and a server and a client that carry MPEG-TS | `arcly-srt` |
+//! | `webrtc` | [`protocol::webrtc`]: WHIP and WHEP, servers and clients | `arcly-webrtc` |
+//! | `tls` | RTMPS; RTSPS with `rtsp`; clients of https with `webrtc` | `arcly-rtmp`, `arcly-rtsp`, `arcly-webrtc` |
 //! | `rtp` | [`rtp`]: RTP and RTCP, payload formats, SDP | `arcly-rtp` |
 //! | `mux`, `flv` | [`mux`]: FLV, MPEG-TS and fragmented MP4, streams and files | `arcly-mux` |
 //! | `http` | [`mux::http`]: handlers to mount in any HTTP server | `arcly-mux` |
 //! | `udp` | [`mux::ts::udp`]: MPEG-TS over UDP | `arcly-mux` |
 //! | `encryption` | AES-128 of HLS segments | `arcly-mux` |
 //! | `record` | recordings, and an index of them | `arcly-mux` |
+//! | `transcode-audio` | [`transcode`]: sound from one codec into another | `arcly-transcode` |
 //! | `full` | all of these | |
 //!
 //! There are no default features.
@@ -56,11 +60,19 @@ pub use arcly_core::*;
 pub use arcly_mux as mux;
 #[cfg(feature = "rtp")]
 pub use arcly_rtp as rtp;
+#[cfg(feature = "transcode-audio")]
+pub use arcly_transcode as transcode;
 
 /// The protocols, one module each.
 pub mod protocol {
     #[cfg(feature = "rtmp")]
     pub use arcly_rtmp as rtmp;
+    #[cfg(feature = "rtsp")]
+    pub use arcly_rtsp as rtsp;
+    #[cfg(feature = "srt")]
+    pub use arcly_srt as srt;
+    #[cfg(feature = "webrtc")]
+    pub use arcly_webrtc as webrtc;
 }
 
 /// What most programs need, to be imported with `*`.

@@ -44,6 +44,12 @@ pub const H264_MP3: Clip = clip!("h264_mp3", 3, ["x264", "-c:a", "libmp3lame", "
 pub const AAC_ONLY: Clip = clip!("aac_only", 3, ["-map", "1", "-c:a", "aac", "-ac", "2"]);
 /// H.264 alone.
 pub const H264_ONLY: Clip = clip!("h264_only", 3, ["-map", "0", "x264"]);
+/// H.264 without B-frames, alone: what WebRTC carries as it is. A keyframe each second.
+pub const H264_BASELINE: Clip = clip!(
+    "h264_baseline",
+    6,
+    ["-map", "0", "-c:v", "libx264", "-preset", "veryfast", "-profile:v", "baseline", "-g", "30", "-bf", "0"]
+);
 
 /// HEVC with B-frames, and AAC. This one and the following need Enhanced FLV.
 pub const HEVC_AAC: Clip = clip!(

@@ -7,6 +7,7 @@
 //! | [`netns`] | tests inside of a network namespace of their own |
 //! | [`pair`] | two sans-IO machines, joined by two links, driven to quiescence |
 //! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
+//! | [`contribution`] | the same with two languages, KLV and splice information |
 //! | [`footprint`] | what one reader of a stream costs in memory |
 //! | [`tools`] | external programs: found, or skipped loudly |
 //! | [`process`] | child processes that end with the test, and the `arcly` binary |
@@ -23,6 +24,7 @@
 
 pub mod clips;
 pub mod clock;
+pub mod contribution;
 pub mod ffprobe;
 pub mod footprint;
 pub mod framehash;

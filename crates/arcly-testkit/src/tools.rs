@@ -41,10 +41,25 @@ pub fn gst_launch() -> Option<PathBuf> {
     find("ARCLY_GST_LAUNCH", "gst-launch-1.0")
 }
 
+/// The same, where it has `rtspclientsink`, which Debian has in a package of its own.
+#[must_use]
+pub fn gst_rtsp() -> Option<PathBuf> {
+    let launch = gst_launch()?;
+    let mut inspect = std::process::Command::new(launch.with_file_name("gst-inspect-1.0"));
+    let there = inspect.args(["--exists", "rtspclientsink"]).status();
+    there.is_ok_and(|status| status.success()).then_some(launch)
+}
+
 /// rtmpdump.
 #[must_use]
 pub fn rtmpdump() -> Option<PathBuf> {
     find("ARCLY_RTMPDUMP", "rtmpdump")
+}
+
+/// libsrt's `srt-live-transmit`.
+#[must_use]
+pub fn srt_live_transmit() -> Option<PathBuf> {
+    find("ARCLY_SRT_LIVE_TRANSMIT", "srt-live-transmit")
 }
 
 /// nginx, with its rtmp module at `/usr/lib/nginx/modules/ngx_rtmp_module.so`.

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::outlet::Run;
+use super::placement::Measured;
 use super::tick::Beat;
 
 /// Writes of one turn. A stream with ten thousand readers takes as many turns as it needs, and the others have theirs
@@ -94,10 +95,9 @@ pub(super) struct Counts {
 #[derive(Debug, Default)]
 pub(super) struct Gauges {
     pub(super) readers: AtomicUsize,
-    /// Readers attached since `rate` was measured.
+    /// Readers attached since `measured` was.
     pub(super) fresh: AtomicUsize,
-    /// Bytes a second.
-    pub(super) rate: AtomicU64,
+    pub(super) measured: Measured,
     pub(super) level: AtomicU8,
     /// Ticks stay as they are, whatever the load.
     pub(super) is_steady: AtomicBool,
@@ -126,12 +126,5 @@ impl Gauges {
             writes: self.writes.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
-    }
-
-    /// What one more reader has to compete with: bytes a second, with `mean` for each that is not measured yet.
-    pub(super) fn load(&self, mean: u64) -> (u64, usize) {
-        let fresh = self.fresh.load(Ordering::Relaxed) as u64;
-        let rate = self.rate.load(Ordering::Relaxed).saturating_add(fresh.saturating_mul(mean.max(1)));
-        (rate, self.readers.load(Ordering::Relaxed))
     }
 }

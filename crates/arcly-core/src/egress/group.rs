@@ -14,7 +14,7 @@ use super::tick::Tick;
 use super::worker::{AnyGroup, Control, Message, Next, Worker};
 use crate::close::CloseReason;
 use crate::codec::TrackKind;
-use crate::derived::{DerivedCursor, Headers, Packet, Packetizer};
+use crate::derived::{DerivedCursor, Headers, Packetizer, Wire};
 use crate::log::{Batch, LagPolicy, StartMode};
 use crate::track::TrackMask;
 
@@ -57,7 +57,7 @@ impl Wake for Signal {
     }
 }
 
-struct Seat<P: Packetizer<Item = Packet>, W> {
+struct Seat<P: Packetizer<Item: Wire>, W> {
     outlet: Outlet<P, W>,
     signal: Arc<Signal>,
     /// The signal, for the outlet's socket.
@@ -77,12 +77,12 @@ struct Delivery {
 }
 
 /// The readers of one stream in one format and at one tick on one worker.
-pub(super) struct Group<P: Packetizer<Item = Packet>, W> {
+pub(super) struct Group<P: Packetizer<Item: Wire>, W> {
     id: usize,
     tick: Tick,
     leader: DerivedCursor<P>,
     /// Read, and not yet delivered to everybody.
-    batch: Batch<Packet>,
+    batch: Batch<P::Item>,
     delivery: Option<Delivery>,
     /// When it looks again; whoever is armed does not listen to the log.
     due: Option<Instant>,
@@ -100,7 +100,7 @@ pub(super) struct Group<P: Packetizer<Item = Packet>, W> {
 
 impl<P, W> Group<P, W>
 where
-    P: Packetizer<Item = Packet>,
+    P: Packetizer<Item: Wire>,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     /// Seats an outlet in its group on that worker, which is made if it is the first.
@@ -254,18 +254,23 @@ where
 }
 
 /// The batch's bytes in one piece.
-fn merged(batch: &Batch<Packet>) -> Bytes {
-    if let [only] = batch.items() {
-        return only.bytes.clone();
+fn merged<T: Wire>(batch: &Batch<T>) -> Bytes {
+    if let [only] = batch.items()
+        && only.head().is_empty()
+    {
+        return only.body().clone();
     }
-    let mut bytes = BytesMut::with_capacity(batch.items().iter().map(|packet| packet.bytes.len()).sum());
-    batch.items().iter().for_each(|packet| bytes.extend_from_slice(&packet.bytes));
+    let mut bytes = BytesMut::with_capacity(batch.items().iter().map(|item| item.wire_len()).sum());
+    for item in batch.items() {
+        bytes.extend_from_slice(item.head());
+        bytes.extend_from_slice(item.body());
+    }
     bytes.freeze()
 }
 
 impl<P, W> AnyGroup for Group<P, W>
 where
-    P: Packetizer<Item = Packet>,
+    P: Packetizer<Item: Wire>,
     W: AsyncWrite + Send + Unpin + 'static,
 {
     fn woken(&mut self, desk: &mut Desk) -> Next {

@@ -31,6 +31,7 @@
 mod desk;
 mod group;
 mod outlet;
+mod placement;
 mod tick;
 #[cfg(feature = "udp")]
 pub mod udp;
@@ -38,19 +39,21 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::close::CloseReason;
-use crate::derived::{Packet, Packetizer};
+use crate::derived::{Packetizer, Wire};
 use crate::subscriber::{DerivedSubscriber, ReaderState};
 use desk::Gauges;
 use group::Group;
 use outlet::Outlet;
+use tick::Beat;
 pub use tick::{Latency, Tick};
 use worker::{Control, Message, Worker};
 
@@ -69,6 +72,8 @@ struct WorkerHandle {
 pub struct Egress {
     workers: Box<[WorkerHandle]>,
     tick: Tick,
+    /// The instant that all ticks of all workers are counted from.
+    epoch: Instant,
     tickets: AtomicU64,
     stop: CancellationToken,
 }
@@ -118,15 +123,17 @@ impl Egress {
     #[must_use]
     pub fn start(workers: usize) -> Self {
         let stop = CancellationToken::new();
+        let epoch = clock::now();
         let workers = (0..workers.max(1)).map(|_| {
             let (inbox, messages) = mpsc::unbounded_channel();
             let gauges = Arc::new(Gauges::default());
-            let worker = Worker::new(inbox.clone(), Arc::clone(&gauges));
+            let worker = Worker::new(inbox.clone(), Arc::clone(&gauges), epoch);
             // A worker yields by itself between wakes; tokio's budget would cut wakes short and call it a full socket.
             tokio::spawn(tokio::task::unconstrained(worker.run(messages, stop.clone())));
             WorkerHandle { inbox, gauges }
         });
-        Self { workers: workers.collect(), tick: Tick::FRAME, tickets: AtomicU64::new(0), stop: stop.clone() }
+        let workers = workers.collect();
+        Self { workers, tick: Tick::FRAME, epoch, tickets: AtomicU64::new(0), stop: stop.clone() }
     }
 
     /// Sets the tick of readers that do not ask for one.
@@ -148,6 +155,14 @@ impl Egress {
     #[must_use]
     pub const fn tick(&self) -> Tick {
         self.tick
+    }
+
+    /// When readers that do not ask for a tick are written to next after `now`; `None` when that is with each frame. Ticks that
+    /// are widened under load are further apart, and on the same grid.
+    #[must_use]
+    pub fn next_tick(&self, now: Instant) -> Option<Instant> {
+        let interval = Some(self.tick.interval()).filter(|interval| !interval.is_zero())?;
+        Some(Beat::new(self.epoch).next(now, interval))
     }
 
     /// Readers that are attached at the moment.
@@ -177,13 +192,13 @@ impl Egress {
     /// [`attach_at`](Self::attach_at).
     pub fn attach<P, W>(&self, reader: DerivedSubscriber<P>, writer: W, first: Bytes) -> Attached<W>
     where
-        P: Packetizer<Item = Packet>,
+        P: Packetizer<Item: Wire>,
         W: AsyncWrite + Send + Unpin + 'static,
     {
         self.attach_at(self.tick, reader, writer, first)
     }
 
-    /// Hands a reader and the socket it goes to to the worker that writes the fewest bytes a second. `first` is sent
+    /// Hands a reader and the socket it goes to to a worker: the first that has room, else the one that writes least. `first` is sent
     /// before anything else, and what the stream has for a joiner right behind it; `tick` is for what comes then. A
     /// worker that is up to date with the stream costs the publisher one wake-up, however many readers it has.
     pub fn attach_at<P, W>(
@@ -194,15 +209,18 @@ impl Egress {
         first: Bytes,
     ) -> Attached<W>
     where
-        P: Packetizer<Item = Packet>,
+        P: Packetizer<Item: Wire>,
         W: AsyncWrite + Send + Unpin + 'static,
     {
+        if tick != Tick::FRAME {
+            reader.subscription().be_patient();
+        }
         let (done, finished) = oneshot::channel();
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
         let state = Arc::clone(reader.subscription().state());
         let control = Arc::new(AtomicUsize::new(0));
         let outlet = Outlet::new(ticket, reader, writer, first, Arc::clone(&control), done);
-        let inbox = self.least_loaded().map(|worker| {
+        let inbox = placement::place(&self.workers).map(|worker| {
             worker.gauges.readers.fetch_add(1, Ordering::Relaxed);
             worker.gauges.fresh.fetch_add(1, Ordering::Relaxed);
             // A worker that is gone drops the outlet, which `finished` reports as shutdown.
@@ -211,17 +229,6 @@ impl Egress {
             worker.inbox.clone()
         });
         Attached { ticket, inbox, control, state, finished }
-    }
-
-    /// There is at least one, see `start`. A reader that came since the rates were measured counts as the mean.
-    fn least_loaded(&self) -> Option<&WorkerHandle> {
-        let (rate, measured) = self.workers.iter().fold((0_u64, 0_usize), |(rate, measured), worker| {
-            let Gauges { readers, fresh, rate: of_worker, .. } = &*worker.gauges;
-            let known = readers.load(Ordering::Relaxed).saturating_sub(fresh.load(Ordering::Relaxed));
-            (rate.saturating_add(of_worker.load(Ordering::Relaxed)), measured.saturating_add(known))
-        });
-        let mean = rate / (measured as u64).max(1);
-        self.workers.iter().min_by_key(|worker| worker.gauges.load(mean))
     }
 }
 
@@ -287,44 +294,5 @@ impl<W> Attached<W> {
 impl<W> Drop for Attached<W> {
     fn drop(&mut self) {
         self.detach(CloseReason::PeerClosed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Where the next readers go, given bytes a second, readers and fresh readers of each worker.
-    async fn placed(workers: &[(u64, usize, usize)], readers: usize) -> Vec<usize> {
-        let egress = Egress::start(workers.len());
-        for (worker, (rate, readers, fresh)) in egress.workers.iter().zip(workers) {
-            worker.gauges.rate.store(*rate, Ordering::Relaxed);
-            worker.gauges.readers.store(*readers, Ordering::Relaxed);
-            worker.gauges.fresh.store(*fresh, Ordering::Relaxed);
-        }
-        let place = |_| {
-            let chosen = egress.least_loaded().unwrap();
-            chosen.gauges.readers.fetch_add(1, Ordering::Relaxed);
-            chosen.gauges.fresh.fetch_add(1, Ordering::Relaxed);
-            egress.workers.iter().position(|worker| core::ptr::eq(worker, chosen)).unwrap()
-        };
-        (0..readers).map(place).collect()
-    }
-
-    #[tokio::test]
-    async fn readers_go_where_the_least_is_written() {
-        assert_eq!(placed(&[(0, 0, 0), (0, 0, 0)], 4).await, [0, 1, 0, 1], "nothing is known yet");
-        assert_eq!(placed(&[(0, 5, 5), (0, 1, 1)], 5).await, [1, 1, 1, 1, 0], "then readers count");
-        assert_eq!(
-            placed(&[(9_000, 1, 0), (1_000, 9, 0)], 5).await,
-            [1; 5],
-            "one reader of much is more than nine of little"
-        );
-        let storm = placed(&[(9_000, 9, 0), (1_000, 1, 0)], 50).await;
-        let second = storm.iter().filter(|at| **at == 1).count();
-        assert!(
-            (26..=34).contains(&second),
-            "before rates are measured again, newcomers count as the mean: {second}"
-        );
     }
 }

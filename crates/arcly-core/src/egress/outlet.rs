@@ -1,3 +1,4 @@
+use core::ops::Range;
 use core::pin::Pin;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,7 +15,7 @@ use super::desk::Desk;
 use super::group::BATCH;
 use super::{Finished, STALL};
 use crate::close::CloseReason;
-use crate::derived::{Headers, Packet, Packetizer};
+use crate::derived::{Headers, Packetizer, Wire};
 use crate::log::{Batch, Budget, LogItem, Place, Progress, Read, TrackChoice};
 use crate::subscriber::DerivedSubscriber;
 use crate::time::TimeDelta;
@@ -43,9 +44,19 @@ pub(super) enum Outcome {
 /// What one outlet has read and is about to write. It belongs to the worker: outlets have it one after the other.
 #[derive(Default)]
 pub(super) struct Run {
-    pieces: Vec<Bytes>,
+    pieces: Vec<Piece>,
+    /// The heads of items, one after the other.
+    heads: Vec<u8>,
     bytes: usize,
     marks: Vec<Mark>,
+}
+
+/// A part of a run that is in one place.
+enum Piece {
+    /// The head of an item: where it is among the heads.
+    Head(Range<usize>),
+    /// Shared with the log.
+    Shared(Bytes),
 }
 
 /// The end of a message in a run.
@@ -56,19 +67,53 @@ struct Mark {
     /// What the message is accounted with.
     size: usize,
     /// Where the reader goes on from here.
-    place: Place<Packet>,
+    place: Place<Headers>,
 }
 
 impl Run {
     fn clear(&mut self) {
         self.pieces.clear();
+        self.heads.clear();
         self.marks.clear();
         self.bytes = 0;
     }
 
     fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
-        self.pieces.push(bytes);
+        self.pieces.push(Piece::Shared(bytes));
+    }
+
+    fn push_item(&mut self, item: &impl Wire) {
+        let head = item.head();
+        if !head.is_empty() {
+            let start = self.heads.len();
+            self.heads.extend_from_slice(head);
+            self.pieces.push(Piece::Head(start..self.heads.len()));
+            self.bytes += head.len();
+        }
+        self.push(item.body().clone());
+    }
+
+    fn slice<'a>(&'a self, piece: &'a Piece) -> &'a [u8] {
+        match piece {
+            Piece::Head(range) => self.heads.get(range.clone()).unwrap_or_default(),
+            Piece::Shared(bytes) => bytes,
+        }
+    }
+
+    /// What is left of the first `pieces` behind the first `written` bytes.
+    fn rest(&self, pieces: usize, written: usize) -> impl Iterator<Item = Bytes> {
+        let mut before = 0;
+        self.pieces.iter().take(pieces).filter_map(move |piece| {
+            let slice = self.slice(piece);
+            let from = written.saturating_sub(before);
+            before += slice.len();
+            let left = slice.get(from..).filter(|left| !left.is_empty())?;
+            Some(match piece {
+                Piece::Head(_) => Bytes::copy_from_slice(left),
+                Piece::Shared(bytes) => bytes.slice_ref(left),
+            })
+        })
     }
 
     fn is_full(&self) -> bool {
@@ -81,21 +126,21 @@ impl Run {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if let [only] = &*self.pieces {
-            return Pin::new(writer).poll_write(cx, only);
+            return Pin::new(writer).poll_write(cx, self.slice(only));
         }
         if !writer.is_write_vectored() {
             let mut all = BytesMut::with_capacity(self.bytes);
-            self.pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+            self.pieces.iter().for_each(|piece| all.extend_from_slice(self.slice(piece)));
             return Pin::new(writer).poll_write(cx, &all);
         }
-        let pieces: Vec<_> = self.pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let pieces: Vec<_> = self.pieces.iter().map(|piece| IoSlice::new(self.slice(piece))).collect();
         Pin::new(writer).poll_write_vectored(cx, &pieces)
     }
 }
 
 /// One reader and its socket. While the socket is full it holds its place, and the rest of the message that is on its
 /// way, shared with the log.
-pub(super) struct Outlet<P: Packetizer<Item = Packet>, W> {
+pub(super) struct Outlet<P: Packetizer<Item: Wire>, W> {
     pub(super) ticket: u64,
     reader: DerivedSubscriber<P>,
     writer: W,
@@ -115,7 +160,7 @@ pub(super) struct Outlet<P: Packetizer<Item = Packet>, W> {
     done: Option<oneshot::Sender<Finished<W>>>,
 }
 
-impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
+impl<P: Packetizer<Item: Wire>, W: AsyncWrite + Unpin> Outlet<P, W> {
     pub(super) fn new(
         ticket: u64,
         reader: DerivedSubscriber<P>,
@@ -154,7 +199,7 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
     /// have been put together.
     pub(super) fn follow(
         &mut self,
-        batch: &Batch<Packet>,
+        batch: &Batch<P::Item>,
         bytes: Option<&Bytes>,
         cx: &mut Context<'_>,
         desk: &mut Desk,
@@ -169,7 +214,7 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
             Some(bytes) => (bytes.len(), Pin::new(&mut self.writer).poll_write(cx, bytes)),
             None => {
                 desk.run.clear();
-                batch.items().iter().for_each(|packet| desk.run.push(packet.bytes.clone()));
+                batch.items().iter().for_each(|item| desk.run.push_item(&**item));
                 let written = desk.run.poll_write(&mut self.writer, cx);
                 let whole = desk.run.bytes;
                 desk.run.clear();
@@ -202,16 +247,16 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
 
     /// Moves behind the message of a batch whose bytes `written` ends in, and keeps what is left of that message: whoever
     /// is blocked has something to go on with.
-    fn take_part(&mut self, batch: &Batch<Packet>, written: usize) {
+    fn take_part(&mut self, batch: &Batch<P::Item>, written: usize) {
         let (mut before, mut count) = (0, 0);
-        for packet in batch.items() {
-            let end = before + packet.bytes.len();
+        for item in batch.items() {
+            let end = before + item.wire_len();
             count += 1;
             if end >= written {
                 self.batched.1 += end as u64;
-                if end > written {
-                    self.rest.push_back(packet.bytes.slice(written - before..));
-                }
+                let mut begun = Run::default();
+                begun.push_item(&**item);
+                self.keep(begun.rest(usize::MAX, written - before));
                 break;
             }
             before = end;
@@ -263,14 +308,14 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         let Self { reader, tracks, choice, .. } = self;
         while !run.is_full() {
             let mut size = None;
-            let each = |read: Read<Packet>| match read {
+            let each = |read: Read<P::Item>| match read {
                 Read::Context(headers) => {
                     *tracks = choice.as_ref().and_then(|choice| choice(&headers)).unwrap_or(*tracks);
                     wanted(&headers, *tracks).for_each(|part| run.push(part));
                 }
-                Read::Item(packet) => {
-                    size = Some(packet.size());
-                    run.push(packet.bytes.clone());
+                Read::Item(item) => {
+                    size = Some(item.size());
+                    run.push_item(&*item);
                 }
                 Read::Skipped(_) => {}
             };
@@ -320,16 +365,21 @@ impl<P: Packetizer<Item = Packet>, W: AsyncWrite + Unpin> Outlet<P, W> {
         let (items, bytes) =
             unsent.fold((0, 0), |(items, bytes), mark| (items + 1, bytes + mark.size as u64));
         let Some(mark) = run.marks.pop() else { return };
-        let mut before = 0;
-        for piece in run.pieces.drain(..mark.pieces) {
-            let end = before + piece.len();
-            if end > written {
-                self.rest.push_back(piece.slice(written.saturating_sub(before)..));
-            }
-            before = end;
-        }
+        self.keep(run.rest(mark.pieces, written));
         self.reader.subscription().state().uncount_items(items, bytes);
         self.reader.walk_mut().cursor_mut().go_back(mark.place);
+    }
+
+    /// Keeps what is left of a message. For writers that take one piece at a time, and have to be given whole messages, in one.
+    fn keep(&mut self, pieces: impl Iterator<Item = Bytes>) {
+        if self.writer.is_write_vectored() {
+            return self.rest.extend(pieces);
+        }
+        let mut whole = BytesMut::new();
+        pieces.for_each(|piece| whole.extend_from_slice(&piece));
+        if !whole.is_empty() {
+            self.rest.push_back(whole.freeze());
+        }
     }
 
     /// Writes what goes first.

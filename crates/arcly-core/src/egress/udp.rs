@@ -26,17 +26,20 @@
 use core::future::poll_fn;
 use core::ops::Range;
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 
 /// Datagrams of one burst: what Linux cuts one buffer into at the most.
 pub const MAX_DATAGRAMS: usize = 64;
 /// Bytes of one burst: what one IP packet could carry.
 pub const MAX_BYTES: usize = 65_000;
+
+/// Bytes of what the kernel hands over at once: one datagram, or several of one peer that it has joined.
+pub const RECEIVE_BYTES: usize = 64 << 10;
 
 /// Datagrams for one peer: all of one size, but for the last, which may be shorter.
 #[derive(Debug, Default)]
@@ -45,6 +48,8 @@ pub struct Burst {
     /// The size of all but the last.
     size: usize,
     count: usize,
+    /// The address that they are sent from.
+    source: Option<IpAddr>,
 }
 
 impl Burst {
@@ -66,6 +71,12 @@ impl Burst {
         self.bytes.extend_from_slice(datagram);
         self.count += 1;
         true
+    }
+
+    /// Sends what follows from this address, of a machine that has several; `None` leaves it to the system. A peer that has sent to
+    /// one of them expects its answer from there.
+    pub const fn set_source(&mut self, source: Option<IpAddr>) {
+        self.source = source;
     }
 
     /// Datagrams that are waiting.
@@ -160,18 +171,10 @@ impl UdpSocket {
     /// A datagram could not be sent, one that is too long for the way for example; it is out of the burst, together with
     /// those that the same system call was to send, and the others are still there.
     pub fn poll_send(&self, cx: &mut Context<'_>, to: SocketAddr, burst: &mut Burst) -> Poll<io::Result<()>> {
-        let send = |contents: &[u8], segment_size| {
-            let transmit = Transmit { destination: to, ecn: None, contents, segment_size, src_ip: None };
-            self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), &transmit))
-        };
-        loop {
-            match burst.send_out(|| self.datagrams_per_send(), send) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.socket.poll_send_ready(cx))?;
-                }
-                other => return Poll::Ready(other),
-            }
+        while !self.try_send(to, burst)? {
+            ready!(self.socket.poll_send_ready(cx))?;
         }
+        Poll::Ready(Ok(()))
     }
 
     /// Sends a burst to `to`, and leaves it empty. Cancel safe: what was not sent is still in it.
@@ -182,20 +185,68 @@ impl UdpSocket {
         poll_fn(|cx| self.poll_send(cx, to, burst)).await
     }
 
+    /// Waits until the socket has room, as any number of tasks may at a time; [`poll_send`](Self::poll_send) remembers the
+    /// last of them only. Cancel safe.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await
+    }
+
+    /// Sends as much of a burst as the socket has room for, and says whether that was all of it. A socket without room
+    /// leaves the rest in the burst.
+    ///
+    /// # Errors
+    /// See [`poll_send`](Self::poll_send).
+    pub fn try_send(&self, to: SocketAddr, burst: &mut Burst) -> io::Result<bool> {
+        let source = burst.source;
+        let send = |contents: &[u8], size| {
+            let transmit =
+                Transmit { destination: to, ecn: None, contents, segment_size: size, src_ip: source };
+            self.transmit(&transmit)
+        };
+        match burst.send_out(|| self.datagrams_per_send(), send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            other => other.map(|()| true),
+        }
+    }
+
+    fn transmit(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.socket.try_io(Interest::WRITABLE, || self.state.try_send((&self.socket).into(), transmit))
+    }
+
     /// Waits for datagrams, and hands each to `each` with its sender. `buffer` is to have 64 KiB: what does not fit is
     /// lost. Cancel safe.
     ///
     /// # Errors
     /// The socket has failed.
     pub async fn recv(&self, buffer: &mut [u8], mut each: impl FnMut(SocketAddr, &[u8])) -> io::Result<()> {
-        let mut meta = [RecvMeta::default()];
+        self.recv_many(buffer, |from, _, datagram| each(from, datagram)).await
+    }
+
+    /// As [`recv`](Self::recv), with as many of what the kernel hands over at once as the buffer has room for, each of which
+    /// takes [`RECEIVE_BYTES`]; and with the address of this machine that each datagram was sent to, where the system says so.
+    ///
+    /// # Errors
+    /// The socket has failed.
+    pub async fn recv_many(
+        &self,
+        buffer: &mut [u8],
+        mut each: impl FnMut(SocketAddr, Option<IpAddr>, &[u8]),
+    ) -> io::Result<()> {
+        let mut meta = [RecvMeta::default(); BATCH_SIZE];
         let receive = || {
-            let mut slices = [IoSliceMut::new(buffer)];
+            let mut slices: Vec<IoSliceMut<'_>> =
+                buffer.chunks_mut(RECEIVE_BYTES).take(BATCH_SIZE).map(IoSliceMut::new).collect();
             self.state.recv((&self.socket).into(), &mut slices, &mut meta)
         };
-        self.socket.async_io(Interest::READABLE, receive).await?;
-        let [RecvMeta { addr, len, stride, .. }] = meta;
-        pieces(len, stride).for_each(|piece| each(addr, buffer.get(piece).unwrap_or_default()));
+        let count = self.socket.async_io(Interest::READABLE, receive).await?;
+        for (meta, part) in meta.iter().take(count).zip(buffer.chunks(RECEIVE_BYTES)) {
+            for piece in pieces(meta.len, meta.stride) {
+                each(meta.addr, meta.dst_ip, part.get(piece).unwrap_or_default());
+            }
+        }
         Ok(())
     }
 }
@@ -327,7 +378,7 @@ mod tests {
     async fn a_datagram_that_is_too_long_is_an_error_and_stops_nobody() {
         let (ours, theirs) = (socket(), socket());
         let to = theirs.local_addr().unwrap();
-        let mut burst = Burst { bytes: BytesMut::zeroed(70_000), size: 70_000, count: 1 };
+        let mut burst = Burst { bytes: BytesMut::zeroed(70_000), size: 70_000, count: 1, source: None };
         assert!(ours.send(to, &mut burst).await.is_err());
         assert!(burst.is_empty() && burst.push(b"next"));
         ours.send(to, &mut burst).await.unwrap();

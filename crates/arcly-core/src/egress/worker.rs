@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::desk::{Desk, Gauges};
+use super::desk::{Counts, Desk, Gauges};
 use super::tick::{Load, Tick};
 use crate::clock;
 use crate::close::CloseReason;
@@ -98,12 +98,11 @@ pub(super) struct Worker {
     load: Load,
     gauges: Arc<Gauges>,
     swept: Instant,
-    swept_bytes: u64,
+    swept_counts: Counts,
 }
 
 impl Worker {
-    pub(super) fn new(inbox: mpsc::UnboundedSender<Message>, gauges: Arc<Gauges>) -> Self {
-        let now = clock::now();
+    pub(super) fn new(inbox: mpsc::UnboundedSender<Message>, gauges: Arc<Gauges>, now: Instant) -> Self {
         Self {
             inbox,
             groups: Vec::new(),
@@ -115,7 +114,7 @@ impl Worker {
             load: Load::new(now),
             gauges,
             swept: now,
-            swept_bytes: 0,
+            swept_counts: Counts::default(),
         }
     }
 
@@ -333,12 +332,11 @@ impl Worker {
         for place in self.groups.iter_mut().flatten() {
             place.group.sweep(&mut self.desk);
         }
-        let bytes = self.desk.counts.bytes;
+        let (counts, before) = (self.desk.counts, self.swept_counts);
         let millis = now.saturating_duration_since(self.swept).as_millis().max(1);
-        let rate = u128::from(bytes - self.swept_bytes) * 1_000 / millis;
-        self.gauges.rate.store(u64::try_from(rate).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.gauges.measured.note(counts.bytes - before.bytes, counts.writes - before.writes, millis);
         self.gauges.fresh.store(0, Ordering::Relaxed);
-        (self.swept, self.swept_bytes) = (now, bytes);
+        (self.swept, self.swept_counts) = (now, counts);
     }
 
     /// Forgets readers that have ended, and groups without readers.

@@ -82,9 +82,9 @@ impl<T: LogItem> Batch<T> {
 
 /// A place that a reader can go back to, as long as the log keeps it.
 #[derive(Debug)]
-pub(crate) struct Place<T: LogItem> {
+pub(crate) struct Place<C> {
     next: Option<u64>,
-    context: Option<Arc<T::Context>>,
+    context: Option<Arc<C>>,
     awaiting: TrackMask,
     leading: TrackMask,
 }
@@ -150,13 +150,13 @@ impl<T: LogItem> Cursor<T> {
         }
     }
 
-    pub(crate) fn place(&self) -> Place<T> {
+    pub(crate) fn place(&self) -> Place<T::Context> {
         let Self { next, awaiting, leading, .. } = *self;
         Place { next, context: self.context.clone(), awaiting, leading }
     }
 
     /// Goes back to where this reader has been, so that what it has read since is read again.
-    pub(crate) fn go_back(&mut self, place: Place<T>) {
+    pub(crate) fn go_back(&mut self, place: Place<T::Context>) {
         let Place { next, context, awaiting, leading } = place;
         (self.next, self.context, self.awaiting, self.leading) = (next, context, awaiting, leading);
     }

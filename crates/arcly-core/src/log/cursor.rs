@@ -1,3 +1,4 @@
+use core::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -383,6 +384,30 @@ impl<T: LogItem> Cursor<T> {
             }
         }
         Ok(Progress::More)
+    }
+
+    /// Shows what this cursor would read of what is there, until `each` has seen enough; it stays where it is, or is put to
+    /// where it begins.
+    pub(crate) fn look_ahead(&mut self, mut each: impl FnMut(&T) -> ControlFlow<()>) {
+        if !self.begin() {
+            return;
+        }
+        let (place, thinned) = (self.place(), self.thinned);
+        while let Ok(Some(entry)) = self.current() {
+            if self.choose_tracks(entry.context()).is_err() {
+                break;
+            }
+            self.seek(entry.sequence() + 1);
+            if self.leaves_out(&entry) {
+                continue;
+            }
+            self.note(&entry);
+            if each(&entry).is_break() {
+                break;
+            }
+        }
+        self.go_back(place);
+        self.thinned = thinned;
     }
 
     /// Reads one thing. A reader that takes in one go what it is behind is late at the first step, or not at all.

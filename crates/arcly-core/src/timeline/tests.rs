@@ -215,6 +215,30 @@ fn f24_a_gap_that_waiting_explains_is_no_jump() {
     assert_eq!(feed.dts(0, A, 60_050), 60_050, "and a track that is new after the gap has the same clock");
 }
 
+/// In MPEG-TS a picture shows its end only when the next one begins: the last one before a pause comes after it, so that
+/// the one behind it seems not to have been waited for.
+#[test]
+fn f24_a_pause_that_one_track_shows_late_keeps_the_tracks_together() {
+    for pause in [2_000, 9_000, 12_000, 15_000, 60_000, HOUR] {
+        for (late, sound_first) in [(V, false), (V, true), (A, false), (A, true)] {
+            let mut feed = Feed::new(None);
+            let mut frames = feed.run(0, 2_000, |_| 0, |_| 0);
+            let after = u64::try_from(pause).unwrap();
+            let held = if late == V { 2_000 } else { 2_010 };
+            frames.push((late, held, feed.put(after, late, held, 0).0));
+            let first = 2_040 + pause;
+            for track in if sound_first { [A, V] } else { [V, A] } {
+                frames.push((track, first, feed.put(300, track, first, 0).0));
+            }
+            frames.extend(feed.run(first + 20, first + 2_000, |_| 0, |_| 0));
+            assert_monotone(&frames);
+            assert!(discontinuities(&frames) <= 1, "{pause} {late}");
+            let last = |track| frames.iter().rfind(|frame| frame.0 == track).unwrap().2.dts.to_millis();
+            assert!((last(V) - last(A)).abs() <= 40, "{pause} {late} {sound_first}: {} {}", last(V), last(A));
+        }
+    }
+}
+
 #[test]
 fn f25_clocks_hours_apart_are_aligned_by_arrival() {
     for apart in [2 * HOUR, -2 * HOUR, 11_000, -11_000] {

@@ -10,13 +10,13 @@ const TOLERANCE: TimeDelta = TimeDelta::from_millis(2);
 
 /// Where the next sample of a track is expected.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SampleClock {
+pub(crate) struct SampleClock {
     is_sound: bool,
     expected: Option<Timestamp>,
 }
 
 impl SampleClock {
-    pub(super) fn of(track: &Mp4Track) -> Self {
+    pub(crate) fn of(track: &Mp4Track) -> Self {
         Self { is_sound: track.track.kind() == TrackKind::Audio, expected: None }
     }
 
@@ -29,6 +29,14 @@ impl SampleClock {
     pub(super) fn advance(&mut self, frame: &MediaFrame) {
         let known = self.is_sound && frame.duration > TimeDelta::ZERO;
         self.expected = known.then(|| self.place(frame.dts) + frame.duration);
+    }
+
+    /// Puts a frame where its sample begins.
+    pub(crate) fn settle(&mut self, frame: &mut MediaFrame) {
+        let at = self.place(frame.dts);
+        self.advance(frame);
+        frame.pts += at - frame.dts;
+        frame.dts = at;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use arcly_core::derived::Packet;
 use arcly_core::log::Read;
+use arcly_core::rendition::{AudioChoice, MP4_AUDIO};
 use arcly_core::{CloseReason, MediaEvent, TrackSet};
 use bytes::Bytes;
 
@@ -22,6 +23,7 @@ pub enum Mp4 {}
 
 impl Container for Mp4 {
     const NAME: &'static str = "MP4";
+    const AUDIO: AudioChoice = MP4_AUDIO;
     const MEDIA_TYPE: &'static str = MEDIA_TYPE;
     type Packetizer = Packetizer;
     type Writer = Writer;

@@ -47,6 +47,8 @@ mod writer;
 )]
 mod tests;
 
+pub(crate) use clock::SampleClock;
+
 pub use boxes::{EventMessage, IndexEntry, Prefix, ProducerClock, ProducerTime, SegmentType, segment_index};
 pub use demux::{DemuxError, Demuxer, MAX_MOOF_BYTES, MAX_MOVIE_BYTES, Reader, Step};
 pub use error::MuxError;

@@ -87,6 +87,14 @@ impl Directives {
         Ok(false)
     }
 
+    /// The parts of a query that are the client's own: all but directives and the container. A client is the same when
+    /// these are.
+    pub fn others(query: &str) -> impl Iterator<Item = &str> {
+        let ours =
+            |pair: &&str| pair.starts_with("_HLS_") || pair.starts_with("container=") || pair.is_empty();
+        query.split('&').filter(move |pair| !ours(pair))
+    }
+
     /// The query without directives and what else is not the client's own, for the URIs of a playlist.
     #[must_use]
     pub fn strip(query: &str) -> String {
@@ -94,10 +102,8 @@ impl Directives {
             |c: &char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '`' | '{' | '}');
         // First, so that nothing becomes a directive by what is left out of it.
         let safe: String = query.chars().filter(is_safe).collect();
-        let ours =
-            |pair: &&str| pair.starts_with("_HLS_") || pair.starts_with("container=") || pair.is_empty();
-        let rest: Vec<&str> = safe.split('&').filter(|pair| !ours(pair)).collect();
-        rest.join("&")
+        let others: Vec<&str> = Self::others(&safe).collect();
+        others.join("&")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use arcly_core::wall::Rfc3339;
 use arcly_core::{TimeDelta, TrackId, TrackKind};
@@ -76,10 +77,12 @@ impl MediaPlaylist {
         if !self.view.low_latency {
             return 0;
         }
+        // What is listed is a little shorter than it is.
+        let boundary = self.view.plan.skip_boundary() + TimeDelta::from_millis(1);
         let mut from_end = self.view.open.as_ref().map_or(TimeDelta::ZERO, |open| open.duration);
         let listed = self.view.listed();
         let kept = listed.iter().rev().take_while(|segment| {
-            let near = from_end < self.view.plan.skip_boundary();
+            let near = from_end < boundary;
             from_end += segment.duration;
             near
         });
@@ -189,12 +192,20 @@ impl MediaPlaylist {
             out.uri(File::Key(self.view.container, self.kind, self.view.track, self.run, wanted));
             out.put(format_args!("\"\n"));
         }
-        out.put(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}\n", Rfc3339(segment.date)));
+        out.put(format_args!("#EXT-X-PROGRAM-DATE-TIME:{}\n", Rfc3339(self.date(segment))));
         segment.ranges.iter().for_each(|range| put_range(out, range));
     }
 
+    /// When a segment begins. Players put sound where its date says, seen from that of a picture in the middle of the list,
+    /// and that where it is by what is listed behind it: sound is dated a little earlier, so that nothing which is rounded
+    /// or corrected on that way puts it later than it is.
+    fn date(&self, segment: &Segment) -> SystemTime {
+        let earlier = if self.kind == TrackKind::Audio { DATE_ROUNDING } else { Duration::ZERO };
+        segment.date.checked_sub(earlier).unwrap_or(segment.date)
+    }
+
     fn put_part(&self, out: &mut Writer, part: &Part) {
-        out.put(format_args!("#EXT-X-PART:DURATION={},URI=\"", Seconds(part.duration)));
+        out.put(format_args!("#EXT-X-PART:DURATION={},URI=\"", Length(part.duration)));
         out.uri(File::Part(self.kind, self.view.track, self.run, part.number));
         let independent = if part.independent { ",INDEPENDENT=YES" } else { "" };
         let gap = if part.is_gap() { ",GAP=YES" } else { "" };
@@ -205,7 +216,7 @@ impl MediaPlaylist {
         if segment.is_gap() {
             out.put(format_args!("#EXT-X-GAP\n"));
         }
-        out.put(format_args!("#EXTINF:{},\n", Seconds(segment.duration)));
+        out.put(format_args!("#EXTINF:{},\n", Length(segment.duration)));
         out.uri(match self.view.container {
             Container::Cmaf => File::Segment(self.kind, self.view.track, self.run, segment.msn),
             Container::Ts => File::TsSegment(self.kind, self.view.track, self.run, segment.msn),
@@ -269,6 +280,24 @@ fn put_range(out: &mut Writer, range: &DateRange) {
         out.put(format_args!("{byte:02X}"));
     }
     out.put(format_args!("\n"));
+}
+
+/// What the places of renditions beside each other may be wrong by: a millisecond for each segment in half a list, where
+/// pictures end earlier than the next begin, one for dates, and what dates are corrected by meanwhile.
+const DATE_ROUNDING: Duration = Duration::from_millis(15);
+/// What is lost where players count in microseconds: once in the start of a segment, and once in its end.
+const LOST: u128 = 2;
+
+/// How long media last in seconds with six decimals, and never longer than they are in a player's buffer: hls.js does not
+/// load the next part before the buffer reaches to where the segment ends that the last one is in.
+struct Length(TimeDelta);
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.to_duration().as_micros().saturating_sub(LOST);
+        let (whole, part) = (micros.checked_div(1_000_000), micros.checked_rem(1_000_000));
+        write!(f, "{}.{:06}", whole.unwrap_or_default(), part.unwrap_or_default())
+    }
 }
 
 /// Seconds with five decimals, rounded to the nearest.

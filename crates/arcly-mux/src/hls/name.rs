@@ -50,8 +50,8 @@ impl File {
     /// The path of a stream, and the file below it, of a path such as `live/cam/index.m3u8`.
     #[must_use]
     pub fn split(path: &str) -> Option<(&str, Self)> {
-        let (stream, file) = path.rsplit_once('/')?;
-        Some((stream, file.parse().ok()?))
+        let at = path.bytes().rposition(|byte| byte == b'/')?;
+        Some((path.get(..at)?, path.get(at.saturating_add(1)..)?.parse().ok()?))
     }
 
     /// The playlist of the same in MPEG-TS, where the query asks for that: `container=ts`.
@@ -127,43 +127,59 @@ impl FromStr for File {
 
     /// Only names as they are written here: one file has one name.
     fn from_str(name: &str) -> Result<Self, NotAFile> {
-        let file = match name {
-            INDEX => Some(Self::Multivariant),
-            TS_INDEX => Some(Self::TsMultivariant),
-            MANIFEST => Some(Self::Manifest),
-            name => decode(name),
-        };
-        file.filter(|file| file.to_string() == name).ok_or(NotAFile)
+        match name {
+            INDEX => Ok(Self::Multivariant),
+            TS_INDEX => Ok(Self::TsMultivariant),
+            MANIFEST => Ok(Self::Manifest),
+            name => decode(name).ok_or(NotAFile),
+        }
     }
 }
 
 fn decode(name: &str) -> Option<File> {
     let kinds = [TrackKind::Video, TrackKind::Audio];
     let (kind, rest) = kinds.into_iter().find_map(|kind| Some((kind, name.strip_prefix(kind.as_str())?)))?;
-    let track = |text: &str| TrackId::new(text.parse().ok()?);
+    let track = |text: &str| TrackId::new(u8::try_from(decimal(text)?).ok()?);
     if let Some(name) = rest.strip_suffix(".m3u8") {
         return match name.strip_suffix("_ts") {
             Some(name) => Some(File::TsMedia(kind, track(name)?)),
             None => Some(File::Media(kind, track(name)?)),
         };
     }
-    let (rest, of) = rest.split_once('.')?;
-    let mut fields = rest.splitn(3, '_');
-    let track = track(fields.next()?)?;
-    let run = Run(u64::from_str_radix(fields.next()?, 16).ok()?);
-    let file = fields.next()?;
-    let number = |prefix| file.strip_prefix(prefix)?.parse::<u64>().ok();
-    let (init, segment, part) = (number("init"), number("seg"), number("part"));
-    match of {
-        "m4s" => init
-            .map(|number| File::Init(kind, track, run, number))
-            .or(segment.map(|number| File::Segment(kind, track, run, number)))
-            .or(part.map(|number| File::Part(kind, track, run, number))),
-        "ts" => Some(File::TsSegment(kind, track, run, segment?)),
-        "m4s.key" => Some(File::Key(Container::Cmaf, kind, track, run, segment?)),
-        "ts.key" => Some(File::Key(Container::Ts, kind, track, run, segment?)),
+    let (rest, of) = split_at(rest, b'.')?;
+    let (of_track, rest) = split_at(rest, b'_')?;
+    let (run, file) = split_at(rest, b'_')?;
+    let (track, run) = (track(of_track)?, Run(hexadecimal(run)?));
+    let segment = || decimal(file.strip_prefix("seg")?);
+    match (of, file.as_bytes().first()?) {
+        ("m4s", b'p') => Some(File::Part(kind, track, run, decimal(file.strip_prefix("part")?)?)),
+        ("m4s", b'i') => Some(File::Init(kind, track, run, decimal(file.strip_prefix("init")?)?)),
+        ("m4s", _) => Some(File::Segment(kind, track, run, segment()?)),
+        ("ts", _) => Some(File::TsSegment(kind, track, run, segment()?)),
+        ("m4s.key", _) => Some(File::Key(Container::Cmaf, kind, track, run, segment()?)),
+        ("ts.key", _) => Some(File::Key(Container::Ts, kind, track, run, segment()?)),
         _ => None,
     }
+}
+
+/// What stands before the first such byte, and behind it. Names are too short for a search that has to be prepared.
+fn split_at(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|one| one == byte)?;
+    Some((text.get(..at)?, text.get(at.saturating_add(1)..)?))
+}
+
+/// A number without a sign and without zeros before it, as it is written.
+fn decimal(text: &str) -> Option<u64> {
+    let is_ours =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    text.parse().ok().filter(|_| is_ours)
+}
+
+/// The same in hexadecimal digits, small letters.
+fn hexadecimal(text: &str) -> Option<u64> {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_ours = text.bytes().all(is_digit) && (text.len() == 1 || !text.starts_with('0'));
+    u64::from_str_radix(text, 16).ok().filter(|_| is_ours)
 }
 
 #[cfg(test)]
@@ -196,9 +212,18 @@ mod tests {
             ("video1_1a2b_seg99999999999999999999.m4s", None),
             ("data1.m3u8", None),
             ("video1_1a2b_.m4s", None),
+            ("video1_01a2b_seg17.m4s", None),
+            ("video1_+1a2b_seg17.m4s", None),
+            ("video1_1a2b_seg+17.m4s", None),
+            ("video1_1a2b_seg_17.m4s", None),
+            ("video1_1a2b_partial.m4s", None),
+            ("video256_1a2b_seg1.m4s", None),
+            ("video1__seg1.m4s", None),
             ("", None),
         ] {
-            assert_eq!(name.parse().ok(), expect, "{name}");
+            let file: Option<File> = name.parse().ok();
+            assert_eq!(file, expect, "{name}");
+            assert!(file.is_none_or(|file| file.to_string() == name), "one file has one name: {name}");
         }
         assert_eq!(File::split("live/a/b/index.m3u8"), Some(("live/a/b", File::Multivariant)));
         assert_eq!(File::split("index.m3u8"), None);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arcly_core::codec::{AudioSpecificConfig, CodecConfig, CodecId};
-use arcly_core::{FrameFlags, MediaFrame, TimeDelta, Timestamp, Track, TrackId, TrackKind, TrackSet};
+use arcly_core::{
+    FrameFlags, MediaFrame, TimeDelta, Timescale, Timestamp, Track, TrackId, TrackKind, TrackSet,
+};
 use arcly_testkit::hls::{Checker, check_multivariant};
 use arcly_testkit::media::Source;
 use bytes::Bytes;
@@ -37,8 +39,17 @@ impl Origin {
     }
 
     fn feed(&mut self, frames: impl IntoIterator<Item = MediaFrame>) -> &mut Self {
+        self.feed_late(frames, |_| Duration::ZERO)
+    }
+
+    /// Frames that come so late after they were made.
+    fn feed_late(
+        &mut self,
+        frames: impl IntoIterator<Item = MediaFrame>,
+        late: impl Fn(&MediaFrame) -> Duration,
+    ) -> &mut Self {
         for frame in frames {
-            let since = (frame.dts - Timestamp::ZERO).to_duration();
+            let since = (frame.dts - Timestamp::ZERO).to_duration() + late(&frame);
             let arrival = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + since;
             self.segmenter.push(arrival, &frame);
             self.look();
@@ -154,6 +165,98 @@ fn f15_f18_odd_frame_rates_and_gops_keep_every_rule() {
     }
 }
 
+/// A segment as a playlist lists it, and as it is, in seconds.
+struct Listed {
+    date: f64,
+    length: f64,
+    presented: f64,
+    end: f64,
+}
+
+fn listed(origin: &Origin, track: TrackId, kind: TrackKind) -> Vec<Listed> {
+    let view = origin.view(track);
+    let playlist = text(MediaPlaylist::new(kind, Run(7), Arc::clone(&view)).full(Vec::new));
+    let parsed = m3u8_rs::parse_media_playlist_res(playlist.as_bytes()).expect("a playlist");
+    let seconds = |at: Timestamp| (at - Timestamp::ZERO).to_duration().as_secs_f64();
+    let one = |(segment, text): (&Arc<crate::live::Segment>, &m3u8_rs::MediaSegment)| {
+        let date = text.program_date_time.expect("a date").timestamp_millis() - 1_800_000_000_000;
+        // As the media say it: `tfdt`, and how long the samples are.
+        let scale = f64::from(segment.init.timescale.get());
+        let end = match kind {
+            TrackKind::Video => buffered_end(segment),
+            _ => segment.parts.last().expect("parts").ticks.end as f64 / scale,
+        };
+        Listed {
+            date: date as f64 / 1_000.0,
+            length: text.duration.into(),
+            presented: seconds(segment.presented),
+            end,
+        }
+    };
+    view.listed().iter().zip(&parsed.segments).map(one).collect()
+}
+
+/// When the pictures of a segment are over, each by its own duration, whatever comes then: where a player's buffer ends.
+fn buffered_end(segment: &crate::live::Segment) -> f64 {
+    let mut reader = crate::fmp4::Reader::new();
+    reader.push(&segment.init.bytes).expect("our own file");
+    segment.parts.iter().for_each(|part| reader.push(&part.bytes).expect("our own file"));
+    reader.finish().expect("our own file");
+    let frames = core::iter::from_fn(|| reader.poll_event()).filter_map(|event| match event {
+        arcly_core::MediaEvent::Frame(frame) => Some(frame.pts + frame.duration),
+        arcly_core::MediaEvent::Tracks(_) => None,
+    });
+    (frames.max().expect("pictures") - Timestamp::ZERO).to_duration().as_secs_f64()
+}
+
+/// hls.js takes the start of a segment of pictures from its media, that of sound from there by both dates, and adds up what is
+/// listed. While the buffer ends earlier than the segment that way, it loads no further part: for three segments.
+#[test]
+fn no_segment_is_listed_to_end_later_than_its_media() {
+    // Sound that was rounded to milliseconds, and that runs ahead of its clock or behind it.
+    for (step, drift) in [(3_600, 0), (3_600, 10_000), (3_600, -10_000), (3_601, 9_600), (3_599, -7_300)] {
+        let source = Source::h264_aac();
+        let mut origin = Origin::new(&source.tracks());
+        let mut pictures = 0_i64;
+        let frames = source.seconds(90).into_iter().map(|mut frame| {
+            let composed = frame.pts - frame.dts;
+            if frame.track == VIDEO {
+                // Some pictures take a millisecond longer.
+                frame.dts =
+                    Timestamp::from_ticks(pictures * step + 7 + 90 * (pictures / 3 % 2), Timescale::MPEG);
+                pictures += 1;
+            } else {
+                let ms = frame.dts.to_millis();
+                frame.dts = Timestamp::from_millis(ms + ms.checked_div(drift).unwrap_or_default());
+            }
+            frame.pts = frame.dts + composed;
+            frame
+        });
+        // A network that delays each frame differently, and all of them less and less.
+        let late = |frame: &MediaFrame| {
+            let ms = frame.dts.to_millis().unsigned_abs();
+            Duration::from_millis(300 + ms * 7_919 % 40) - Duration::from_millis(ms) / 500
+        };
+        origin.feed_late(frames, late);
+        let pictures = listed(&origin, VIDEO, TrackKind::Video);
+        let sound = listed(&origin, AUDIO, TrackKind::Audio);
+        for picture in &pictures {
+            let ends = picture.presented + picture.length;
+            assert!(ends < picture.end && ends > picture.end - 0.002, "{ends} of {}", picture.end);
+        }
+        // The middle of one list and the first of the other are put beside each other; where the middle is follows from the
+        // last, whose media are there.
+        let (middle, last) = (pictures.len() / 2, pictures.len() - 1);
+        let behind: f64 = pictures[middle..last].iter().map(|picture| picture.length).sum();
+        let mut ends = pictures[last].presented - behind + sound[0].date - pictures[middle].date;
+        for segment in &sound {
+            ends += segment.length;
+            assert!(ends < segment.end - 0.003, "{drift}: {ends} of {}", segment.end);
+            assert!(ends > segment.end - 0.025, "{drift}: {ends} of {}", segment.end);
+        }
+    }
+}
+
 #[test]
 fn a_playlist_is_rendered_once_whoever_asks() {
     let source = Source::h264_aac();
@@ -188,10 +291,10 @@ fn a_playlist_as_it_looks() {
         #EXT-X-PART-INF:PART-TARGET=0.20000\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n\
         #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"video0_ab_init0.m4s\"\n\
         #EXT-X-PROGRAM-DATE-TIME:2027-01-15T08:00:00.040Z\n\
-        #EXT-X-PART:DURATION=0.20000,URI=\"video0_ab_part0.m4s\",INDEPENDENT=YES\n\
-        #EXT-X-PART:DURATION=0.20000,URI=\"video0_ab_part1.m4s\"\n";
+        #EXT-X-PART:DURATION=0.199998,URI=\"video0_ab_part0.m4s\",INDEPENDENT=YES\n\
+        #EXT-X-PART:DURATION=0.199998,URI=\"video0_ab_part1.m4s\"\n";
     assert!(lines.starts_with(expect), "{lines}");
-    let end = "#EXT-X-PART:DURATION=0.20000,URI=\"video0_ab_part23.m4s\"\n\
+    let end = "#EXT-X-PART:DURATION=0.199998,URI=\"video0_ab_part23.m4s\"\n\
         #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"video0_ab_part24.m4s\"\n\
         #EXT-X-RENDITION-REPORT:URI=\"audio1.m3u8\",LAST-MSN=2,LAST-PART=3\n";
     assert!(lines.ends_with(end), "{lines}");

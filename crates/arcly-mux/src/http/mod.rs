@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use arcly_core::derived::{self, Packet};
 use arcly_core::log::Read;
+use arcly_core::rendition::AudioChoice;
 use arcly_core::{
     CloseReason, IngestContext, MediaEvent, Phase, PlayRequest, PlaybackRegistry, PublishRegistry,
     PublishRequest, Publisher, StreamError, TrackSet,
@@ -65,6 +66,9 @@ pub trait Container: Send + Sync + 'static {
     type Writer: Default + Send + Unpin;
     /// Takes it apart.
     type Reader: Reader;
+
+    /// Sound that its players can take, unless their query asks for other.
+    const AUDIO: AudioChoice;
 
     /// Hands what has to be sent for `read` to `send`, in order.
     fn write(writer: &mut Self::Writer, read: &Read<Packet>, send: impl FnMut(Bytes));
@@ -163,7 +167,7 @@ impl<C: Container> HttpStream<C> {
     /// Plays a stream. The response's extensions hold the reader's `Arc<ReaderState>`, for whoever knows better than
     /// the body why it is dropped.
     pub async fn play(&self, request: PlayRequest) -> Response<StreamBody<C>> {
-        match self.playback.subscribe(request).await {
+        match self.playback.subscribe(request.audio_or_as_asked(C::AUDIO)).await {
             Ok(subscription) if !C::can_carry(&subscription.tracks()) => {
                 let codecs: Vec<_> =
                     subscription.tracks().iter().map(|track| track.codec.to_string()).collect();

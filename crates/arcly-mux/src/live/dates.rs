@@ -5,9 +5,12 @@ use std::time::{Duration, SystemTime};
 use arcly_core::time::ClockSource;
 use arcly_core::{MediaFrame, TimeDelta, Timestamp};
 
-/// What a date may move per segment towards what arrival says: follows the drift of a publisher's clock, and leaves the
-/// steps of this machine's clock behind.
-const SLEW: i128 = 5_000_000;
+/// How fast dates may move towards what arrival or the sender says: 100 ppm, as clocks of crystals drift apart. Steps of a
+/// clock are left behind, and within what a playlist lists dates and lengths agree to a millisecond or two: players that
+/// place one rendition by the dates of another would find less in a segment than they expect.
+const SLOWNESS: i128 = 10_000;
+/// A sender that says so much else has set its clock, or tells it for the first time. It is followed at once.
+const STEP: i128 = 1_000_000_000;
 
 /// The wall-clock time of points of the timeline.
 ///
@@ -42,14 +45,23 @@ impl Dates {
         (self.zero, self.arrival, self.sender) = (None, None, None);
     }
 
+    /// What the sender says of its clock is far from the last date that was given out.
+    pub(crate) fn has_stepped(&self) -> bool {
+        self.sender.zip(self.zero).is_some_and(|(told, zero)| told.abs_diff(zero) > STEP.unsigned_abs())
+    }
+
     /// Corrects the dates of what follows by what frames have shown, and returns the date of `at`.
     pub(crate) fn settle(&mut self, at: Timestamp) -> SystemTime {
-        self.zero = match (self.sender.take(), self.arrival.take(), self.zero) {
-            (Some(sender), ..) => Some(sender),
-            (None, Some(arrival), Some(zero)) => {
-                Some(zero.saturating_add(arrival.saturating_sub(zero).clamp(-SLEW, SLEW)))
+        let stepped = self.has_stepped();
+        let told = self.sender.take().or(self.arrival);
+        self.arrival = None;
+        self.zero = match (told, self.zero) {
+            (Some(told), Some(zero)) if !stepped => {
+                let elapsed = self.last.map_or(0, |(_, last)| nanos_of(at - last).max(0));
+                let most = elapsed.checked_div(SLOWNESS).unwrap_or_default();
+                Some(zero.saturating_add(told.saturating_sub(zero).clamp(most.saturating_neg(), most)))
             }
-            (None, arrival, zero) => zero.or(arrival),
+            (told, zero) => told.or(zero),
         };
         let wanted = self.zero.unwrap_or_default().saturating_add(nanos(at));
         let date = self.last.map_or(wanted, |(last, _)| wanted.max(last));
@@ -107,11 +119,14 @@ mod tests {
         dates.note(wall(80), &frame(0));
         dates.note(wall(1_020), &frame(1_000));
         assert_eq!(dates.settle(Timestamp::ZERO), wall(20), "the least delayed frame counts");
+        let at = |ms| wall(ms) + Duration::from_micros(200);
         dates.note(wall(3_602_020), &frame(2_000));
-        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), wall(2_025), "an hour's step is 5 ms");
-        dates.note(wall(4_022), &frame(4_000));
-        assert_eq!(dates.settle(Timestamp::from_millis(4_000)), wall(4_022), "back as far as it may be");
-        assert_eq!(dates.date(Timestamp::from_millis(4_500)), wall(4_522));
+        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), at(2_020), "of an hour's step 100 ppm");
+        dates.note(wall(4_020), &frame(4_000));
+        assert_eq!(dates.settle(Timestamp::from_millis(4_000)), wall(4_020), "back as far as it may be");
+        dates.note(wall(1), &frame(24_000));
+        assert_eq!(dates.settle(Timestamp::from_millis(24_000)), wall(24_018));
+        assert_eq!(dates.date(Timestamp::from_millis(24_500)), wall(24_518));
     }
 
     #[test]
@@ -122,9 +137,16 @@ mod tests {
         let mut told = frame(1_000);
         told.wall = Some(WallTime { time: wall(51_300), source: ClockSource::Sender });
         dates.note(wall(99_000), &told);
-        assert_eq!(dates.settle(Timestamp::from_millis(1_000)), wall(51_300));
+        assert!(!dates.has_stepped());
+        let slewed = wall(51_000) + Duration::from_micros(100);
+        assert_eq!(dates.settle(Timestamp::from_millis(1_000)), slewed);
+        told.wall = Some(WallTime { time: wall(60_000), source: ClockSource::Sender });
+        dates.note(wall(99_000), &told);
+        assert!(dates.has_stepped());
+        assert_eq!(dates.settle(Timestamp::from_millis(1_000)), wall(60_000));
+        assert!(!dates.has_stepped());
         dates.rebase();
         dates.note(wall(0), &frame(2_000));
-        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), wall(51_300));
+        assert_eq!(dates.settle(Timestamp::from_millis(2_000)), wall(60_000));
     }
 }

@@ -6,15 +6,19 @@ use std::sync::Arc;
 use arcly_core::{MediaFrame, TimeDelta, Timestamp, Track, TrackId, TrackKind};
 use bytes::Bytes;
 
+use super::MAX_WAITING;
 use super::window::{Init, Part, Window};
 use crate::fmp4::{
-    Fragmenter, InitOptions, Mp4Track, MuxError, Prefix, ProducerClock, ProducerTime, Run, init_segment,
+    Fragmenter, InitOptions, Mp4Track, MuxError, Prefix, ProducerClock, ProducerTime, Run, SampleClock,
+    init_segment,
 };
 
 /// Frames that a part has at most, for streams whose time stands still.
 const MAX_FRAMES: usize = 512;
 /// How far a track may stay behind the leader at first before that is silence.
 const PATIENCE: TimeDelta = TimeDelta::from_millis(1_000);
+/// What transports that round times make of the distance between two pictures, at most.
+const ROUNDING: TimeDelta = TimeDelta::from_millis(5);
 /// Every rendition has one track, so that it is always the first.
 const TRACK_NUMBER: u32 = 1;
 
@@ -25,6 +29,9 @@ pub(super) struct Lane {
     fragmenter: Fragmenter,
     pub(super) init: Arc<Init>,
     part_target: TimeDelta,
+    /// Where its frames begin in the media. Segments and parts are cut and listed by that, so that what playlists and
+    /// manifests say of them is what is in them: players stall that find less in a segment than is listed.
+    clock: SampleClock,
     /// Waits until the leader has come so far.
     pub(super) queue: VecDeque<MediaFrame>,
     /// The part in the making: consecutive frames, of which the first begins at `at`.
@@ -69,6 +76,7 @@ impl Lane {
         };
         Self {
             fragmenter: Fragmenter::new([mp4.clone()], origin),
+            clock: SampleClock::of(&mp4),
             mp4,
             init: Arc::new(init),
             part_target,
@@ -96,6 +104,15 @@ impl Lane {
         if self.init.track != *track {
             self.init = Arc::new(Init { track: track.clone(), ..(*self.init).clone() });
         }
+    }
+
+    /// Takes a frame that may have to wait for the leader.
+    pub(super) fn receive(&mut self, mut frame: MediaFrame) {
+        self.clock.settle(&mut frame);
+        if self.queue.len() >= MAX_WAITING {
+            self.queue.pop_front();
+        }
+        self.queue.push_back(frame);
     }
 
     /// True when nothing is in the making.
@@ -164,7 +181,7 @@ impl Lane {
         let (Some(at), true) = (self.at, count > 0) else { return };
         let frames: Vec<MediaFrame> = self.frames.drain(..count.min(self.frames.len())).collect();
         let most = self.part_target.min(self.window.room());
-        let duration = (end - at).min(most).max(TimeDelta::ZERO);
+        let duration = (self.shown(&frames, at, end) - at).min(most).max(TimeDelta::ZERO);
         let run = Run { frames: &frames, end };
         let prefix = Prefix { producer_time: self.producer_time(), ..Prefix::default() };
         let chunk = self.fragmenter.chunk(run, &prefix);
@@ -175,6 +192,17 @@ impl Lane {
         let frames = frames.len();
         self.window.push(Part { number: 0, start: at, duration, ticks, frames, independent, bytes });
         self.at = Some(at + duration);
+    }
+
+    /// Until when a part that begins at `at` is listed, of frames that end at `end`: to where players can show it, if that is
+    /// about the same. What is not listed counts for the next part.
+    fn shown(&mut self, frames: &[MediaFrame], at: Timestamp, end: Timestamp) -> Timestamp {
+        let next = frames.iter().skip(1).map(|frame| frame.dts).chain([end]);
+        frames.iter().zip(next).for_each(|(frame, next)| self.window.show(frame.pts + (next - frame.dts)));
+        let Some(open) = self.window.open() else { return end };
+        let shown = end.min(open.presented_end - (open.presented - open.start));
+        let as_long = self.is_enough(shown - at) || !self.is_enough(end - at);
+        if as_long && end - shown <= ROUNDING { shown } else { end }
     }
 
     /// The date of the segment in the making, in front of its first media: what DASH calls the producer reference time.

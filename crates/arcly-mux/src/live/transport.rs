@@ -373,6 +373,7 @@ impl Programme {
             start: begun.start,
             presented: begun.presented,
             date: begun.date,
+            presented_end: begun.presented + duration,
             parts: Vec::new(),
             duration: TimeDelta::ZERO,
             bytes: 0,

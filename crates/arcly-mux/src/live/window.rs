@@ -114,6 +114,9 @@ pub struct Segment {
     pub presented: Timestamp,
     /// The date of that.
     pub date: SystemTime,
+    /// When the last of its frames in the order of presentation ends, by its own duration: what players have in their
+    /// buffers. Where durations vary and frames are reordered, that is not when the next segment begins.
+    pub presented_end: Timestamp,
     /// Its parts, one behind the other without holes.
     pub parts: Vec<Part>,
     /// How long its parts are together.
@@ -383,6 +386,13 @@ impl Window {
         self.bytes = self.bytes.saturating_add(part.bytes.len());
         open.parts.push(part);
         self.version = self.version.saturating_add(1);
+    }
+
+    /// A frame of the open segment is shown until `end`.
+    pub(super) fn show(&mut self, end: Timestamp) {
+        if let Some(open) = &mut self.open {
+            open.presented_end = open.presented_end.max(end);
+        }
     }
 
     pub(super) fn push_range(&mut self, range: DateRange) {

@@ -2,6 +2,7 @@
 
 use arcly_core::derived::Packet;
 use arcly_core::log::Read;
+use arcly_core::rendition::{AudioChoice, TS_AUDIO};
 use arcly_core::{CloseReason, MediaEvent, TrackSet};
 use bytes::Bytes;
 
@@ -19,6 +20,7 @@ pub enum Ts {}
 
 impl Container for Ts {
     const NAME: &'static str = "MPEG-TS";
+    const AUDIO: AudioChoice = TS_AUDIO;
     const MEDIA_TYPE: &'static str = MEDIA_TYPE;
     type Packetizer = Packetizer;
     type Writer = ();

@@ -55,13 +55,14 @@ impl<'a> Packet<'a> {
         if sync != SYNC_BYTE {
             return Err(DecodeError::Malformed { what: "sync byte", offset: 0 });
         }
-        let mut r = Reader::new(bytes);
-        r.bytes(4, "packet header")?;
+        let (_, mut body) = bytes.split_at(4);
         let mut adaptation = Adaptation::default();
         if control & 0x20 != 0 {
+            let mut r = Reader::new(body);
             let len = usize::from(r.u8("adaptation field length")?);
             let field = r.bytes(len, "adaptation field").map_err(|error| error.in_closed_unit(4))?;
             adaptation = Adaptation::decode(field)?;
+            body = r.rest();
         }
         Ok(Self {
             error: flags & 0x80 != 0,
@@ -70,7 +71,7 @@ impl<'a> Packet<'a> {
             scrambled: control & 0xC0 != 0,
             continuity: control & 0x0F,
             adaptation,
-            payload: (control & 0x10 != 0).then_some(r.rest()),
+            payload: (control & 0x10 != 0).then_some(body),
         })
     }
 }

@@ -7,6 +7,7 @@ use arcly_core::{MediaEvent, MediaFrame, TimeDelta, Timescale, Timestamp, TrackK
 use arcly_mux::flv;
 use arcly_mux::fmp4::{DemuxError, Demuxer, FileOptions, FileWriter, Reader, Step};
 use arcly_mux::fmp4::{Fragmenter, InitOptions, Mp4Track, Prefix, Run, init_segment};
+use arcly_testkit::clips::Clip;
 use arcly_testkit::ffprobe::Packet;
 use bytes::Bytes;
 
@@ -15,6 +16,39 @@ pub(crate) fn read_flv(path: &Path) -> (TrackSet, Vec<MediaFrame>) {
     let mut reader = flv::Reader::new();
     reader.push(&std::fs::read(path).expect("the clip")).expect("FLV");
     split(std::iter::from_fn(|| reader.poll_event()))
+}
+
+/// A clip over and over, for a minute and more. Pictures repeat with the clip, which lasts whole seconds; sound goes on as if
+/// it had never ended, in the milliseconds of FLV.
+pub(crate) fn minute(clip: Clip, encoder: &Path) -> (TrackSet, Vec<MediaFrame>) {
+    let (tracks, frames) = read_flv(&clip.file(encoder));
+    let turns = 60_u32.div_ceil(clip.seconds);
+    let mut out = Vec::new();
+    for track in &tracks {
+        let once: Vec<_> = frames.iter().filter(|frame| frame.track == track.id).collect();
+        let begin = once.first().expect("frames").dts;
+        let mut at = begin;
+        for turn in 0..turns {
+            let shift = TimeDelta::from_millis(i64::from(turn * clip.seconds) * 1_000);
+            for frame in &once {
+                let mut frame = (*frame).clone();
+                if track.kind() == TrackKind::Audio {
+                    (frame.dts, frame.pts) = (in_millis(at), in_millis(at));
+                    at += frame.duration;
+                } else {
+                    (frame.dts, frame.pts) = (frame.dts + shift, frame.pts + shift);
+                }
+                out.push(frame);
+            }
+        }
+    }
+    out.sort_by_key(|frame| frame.dts);
+    (tracks, out)
+}
+
+/// The nearest whole millisecond.
+fn in_millis(at: Timestamp) -> Timestamp {
+    Timestamp::from_millis((at + TimeDelta::from_units(1, Timescale::of(2_000))).to_millis())
 }
 
 /// Events as the last tracks and all frames.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arcly_core::derived::Headers;
+use arcly_core::derived::{Headers, Wire as _};
 use arcly_core::log::{Budget, Progress, Read, TrackChoice};
 use arcly_core::machine::{Machine, Output};
+use arcly_core::net::flush;
 use arcly_core::{CloseReason, DerivedSubscriber, Publisher, Result, StreamError, TimeDelta, Via, clock};
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +31,6 @@ use crate::wire::chunk::restamp_stream_id;
 const MAX_PENDING: usize = 256 << 10;
 /// What was ended from outside is noticed this late at the most.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// How long a good-bye may take to go out.
-const FLUSH: Duration = Duration::from_millis(500);
 
 type Source = DerivedSubscriber<MessagePacketizer>;
 type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -254,7 +253,15 @@ impl Link {
                 let wanted = headers.parts.iter().filter(|(track, _)| track.is_none_or(|t| mask.contains(t)));
                 wanted.for_each(|(_, bytes)| outbox.push(stamped(bytes, stream_id)));
             }
-            Read::Item(packet) => outbox.push(stamped(&packet.bytes, stream_id)),
+            Read::Item(message) if message.head().is_empty() => {
+                outbox.push(stamped(message.body(), stream_id));
+            }
+            Read::Item(message) => {
+                let mut head = BytesMut::from(message.head());
+                restamp_stream_id(&mut head, stream_id);
+                outbox.push(head.freeze());
+                outbox.push(message.body().clone());
+            }
             Read::Skipped(_) => {}
         });
         match progress {
@@ -344,13 +351,7 @@ impl Link {
     async fn leave(&mut self, reason: CloseReason) {
         self.session.finish(reason);
         self.drain();
-        let flush = async {
-            while !self.outbox.is_empty() {
-                poll_fn(|cx| self.outbox.poll_write(&mut self.writer, cx)).await?;
-            }
-            self.writer.shutdown().await
-        };
-        let _ = tokio::time::timeout(FLUSH, flush).await;
+        let _ = flush(&mut self.outbox, &mut self.writer).await;
     }
 }
 

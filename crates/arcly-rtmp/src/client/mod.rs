@@ -12,21 +12,21 @@
 //! # }
 //! ```
 
-mod backoff;
 mod link;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcly_core::derived::Headers;
 use arcly_core::log::TrackChoice;
+use arcly_core::net::Waits;
 use arcly_core::{
     CloseReason, PublishRegistry, PublishRequest, Result, StreamError, StreamKey, Subscription, Via, clock,
 };
 use tokio_util::sync::CancellationToken;
 
-pub use backoff::Backoff;
-pub(crate) use backoff::Waits;
+pub use arcly_core::net::Backoff;
 pub(crate) use link::Outcome;
 
 use crate::config::SessionConfig;
@@ -130,7 +130,7 @@ impl Client {
             if let Ok(outcome) = &outcome {
                 client.follow(outcome);
             }
-            waits.pause(&outcome, &self.url, &shutdown).await;
+            pause(waits, &outcome, &self.url, &shutdown).await;
         }
     }
 
@@ -191,6 +191,26 @@ impl Client {
             () = shutdown.cancelled() => Err(StreamError::Closed(CloseReason::Shutdown)),
         }
     }
+}
+
+/// Waits as long as the last attempt's outcome asks for, or until `shutdown`. Cancel safe.
+pub(crate) async fn pause(
+    waits: &mut Waits,
+    outcome: &Result<Outcome>,
+    url: &RtmpUrl,
+    shutdown: &CancellationToken,
+) {
+    let outcome = match outcome {
+        Ok(Outcome::Moved(_)) => {
+            tracing::info!(%url, "connecting again where the server is now");
+            // An attempt all the same: who is sent around in a circle waits longer and longer where it ends.
+            _ = waits.next_wait(0);
+            return waits.pause(Duration::ZERO, shutdown).await;
+        }
+        Ok(outcome) => Ok(outcome.reason()),
+        Err(error) => Err(error),
+    };
+    waits.again(url, outcome, shutdown).await;
 }
 
 /// Servers that announce nothing mostly pass on whatever comes, so that they get every codec, one track of a kind.

@@ -5,7 +5,7 @@
 
 use core::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,21 +15,23 @@ use arcly_core::derived::Headers;
 use arcly_core::egress::{Attached, Finished, Latency};
 use arcly_core::log::TrackChoice;
 use arcly_core::machine::{Machine, Output};
+use arcly_core::net::{Admission, FLUSH, flush, linger};
+use arcly_core::rendition::{AudioChoice, RTMP_AUDIO};
 use arcly_core::{
-    ClientInfo, CloseReason, PlayRequest, PublishRequest, Publisher, Result, StreamError, Subscription,
-    Track, TrackKind, clock,
+    ClientInfo, CloseReason, FourCc, PlayRequest, PublishRequest, Publisher, Result, StreamError,
+    Subscription, Track, TrackKind, clock,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
-use super::gate::Admission;
 use super::lane::{Lane, Lanes};
+use super::pace::{MAX_EMPTY, Member, Park, Parking, Rest};
 use crate::error::SessionError;
 use crate::io::{
-    Outbox, PLAYER_SEND_BUFFER, PUBLISHER_SEND_BUFFER, SendBuffer, close_reason, os_entropy, poll_receive,
+    Outbox, PLAYER_SEND_BUFFER, PUBLISHER_SEND_BUFFER, READ, SendBuffer, close_reason, os_entropy,
+    poll_receive, receive_now,
 };
 use crate::media::{Direction, Ingest, MESSAGE_STREAM, MessagePacketizer, playable};
 use crate::session::{ServerEvent, ServerSession, StreamId, Target};
@@ -43,15 +45,13 @@ const HEARD_LATELY: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_millis(500);
 /// Bytes taken from lanes before the socket has taken them.
 const MAX_PENDING: usize = 256 << 10;
-/// How long a good-bye may take to go out.
-const FLUSH: Duration = Duration::from_millis(500);
-/// How long the peer may go on sending after it, so that a reset does not overtake the good-bye.
-const LINGER: Duration = Duration::from_millis(250);
 
 /// What a connection has been told by one of those it listens to.
 enum Activity<W> {
     /// The peer sent something, or nothing more (`Ok(0)`).
     Input(io::Result<usize>),
+    /// A socket that was looked at had nothing.
+    Empty,
     /// The socket took something.
     Written(io::Result<usize>),
     /// The engine has decided about a request.
@@ -77,10 +77,19 @@ enum Decision {
 enum Sink<W> {
     /// The connection itself.
     Own(W),
+    /// The connection, which has both halves in one place and looks at them at times: see `pace`.
+    Parked(TcpStream),
     /// An egress worker, for as long as it plays. `recalled` when the connection has asked for it back.
     Egress { stream: StreamId, attached: Attached<W>, recalled: bool },
     /// Nobody any more.
     Gone,
+}
+
+/// A stream that the client publishes.
+struct Publishing {
+    stream: StreamId,
+    ingest: Ingest,
+    member: Member,
 }
 
 /// A stream that the client plays, or wants to.
@@ -97,20 +106,27 @@ pub(super) struct Connection<R, W> {
     remote: SocketAddr,
     protocol: &'static str,
     session: ServerSession,
-    reader: R,
+    /// Not while the socket is parked.
+    reader: Option<R>,
     sink: Sink<W>,
     outbox: Outbox,
-    publishing: Vec<(StreamId, Ingest)>,
+    publishing: Vec<Publishing>,
     playing: Vec<Player>,
     /// Streams that are played besides the one that has the socket, or instead of it.
     lanes: Option<Lanes>,
     in_lanes: Vec<(StreamId, Attached<Lane>)>,
-    decisions: FuturesUnordered<BoxFuture<'static, Decision>>,
+    /// What the engine is asked: one question for each stream at the most.
+    decisions: Vec<(StreamId, BoxFuture<'static, Decision>)>,
     /// Publish requests that wait for a decision; nothing is read meanwhile, because what follows is media.
     undecided: usize,
     admission: Option<Admission>,
     heard: Instant,
     wake: Option<Instant>,
+    rest: Rest,
+    /// What was read last, until it is decided whether to rest.
+    just_read: Option<usize>,
+    /// Rests in a row in which nothing came.
+    empty: u8,
     /// When publishers are looked after next.
     housekeeping: Option<Instant>,
     /// How the session ended, for the log.
@@ -121,7 +137,7 @@ pub(super) struct Connection<R, W> {
 
 impl<R, W> Connection<R, W>
 where
-    R: AsyncRead + Unpin + Send,
+    R: AsyncRead + Park<W> + Unpin + Send,
     W: AsyncWrite + SendBuffer + Unpin + Send + 'static,
 {
     pub(super) fn new(
@@ -139,18 +155,21 @@ where
             remote,
             protocol,
             session,
-            reader,
+            reader: Some(reader),
             sink: Sink::Own(writer),
             outbox: Outbox::default(),
             publishing: Vec::new(),
             playing: Vec::new(),
             lanes: None,
             in_lanes: Vec::new(),
-            decisions: FuturesUnordered::new(),
+            decisions: Vec::new(),
             undecided: 0,
             admission: Some(admission),
             heard: now,
             wake: None,
+            rest: Rest::No,
+            just_read: None,
+            empty: 0,
             housekeeping: None,
             error: None,
             farewell: None,
@@ -160,13 +179,17 @@ where
     /// Serves the connection to its end, and says why it ended.
     pub(super) async fn serve(mut self: Box<Self>) -> CloseReason {
         let shared = Arc::clone(&self.shared);
-        let mut shutdown = core::pin::pin!(shared.shutdown.cancelled());
+        let mut shutdown = core::pin::pin!(shared.shutdown.token.cancelled());
+        let mut is_told = false;
         let mut sleep = core::pin::pin!(tokio::time::sleep(Duration::ZERO));
         let (mut armed, mut forgiven) = (None, None);
         let reason = loop {
             self.drain();
             if let Some(reason) = self.session.closed() {
                 break reason;
+            }
+            if let Err(error) = self.park_or_unpark() {
+                break self.lost(&error, clock::now());
             }
             if self.admission.is_some() && !self.session.is_unauthorized() {
                 self.admission = None;
@@ -188,7 +211,11 @@ where
                     armed = None;
                     return Poll::Ready(Activity::Timer);
                 }
-                if !draining && shutdown.as_mut().poll(cx).is_ready() {
+                // The task's waker stays where it was left.
+                if !core::mem::replace(&mut is_told, true) && shutdown.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Activity::Shutdown);
+                }
+                if !draining && shared.shutdown.has_begun() {
                     return Poll::Ready(Activity::Shutdown);
                 }
                 Poll::Pending
@@ -219,7 +246,8 @@ where
         } else if self.housekeeping.is_none() {
             self.housekeeping = Some(clock::now() + HOUSEKEEPING);
         }
-        [self.wake, self.farewell, self.housekeeping].into_iter().flatten().min()
+        let rest = if let Rest::Until(until) = self.rest { Some(until) } else { None };
+        [self.wake, self.farewell, self.housekeeping, rest].into_iter().flatten().min()
     }
 
     /// The next thing that happens. Writing comes first, because it is bounded; reading is not.
@@ -240,19 +268,29 @@ where
         if let Poll::Ready(activity) = self.poll_lanes(cx) {
             return Poll::Ready(activity);
         }
-        if let Poll::Ready(Some(decision)) = self.decisions.poll_next_unpin(cx) {
-            return Poll::Ready(Activity::Decided(decision));
+        for (at, (_, decision)) in self.decisions.iter_mut().enumerate() {
+            if let Poll::Ready(decision) = decision.as_mut().poll(cx) {
+                drop(self.decisions.swap_remove(at));
+                return Poll::Ready(Activity::Decided(decision));
+            }
         }
-        if self.undecided > 0 {
+        if self.undecided > 0 || matches!(self.rest, Rest::Until(_)) {
             return Poll::Pending;
         }
-        let Self { reader, session, error, heard, .. } = self;
-        let received = poll_receive(reader, cx, |bytes| {
+        let Self { reader, sink, session, error, heard, .. } = self;
+        let take = |bytes: &[u8]| {
             let now = clock::now();
             *heard = now;
             note(error, session.handle_input(now, bytes));
-        });
-        received.map(Activity::Input)
+        };
+        match (sink, reader) {
+            (Sink::Parked(socket), _) => match receive_now(socket, take) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Activity::Empty),
+                received => Poll::Ready(Activity::Input(received)),
+            },
+            (_, Some(reader)) => poll_receive(reader, cx, take).map(Activity::Input),
+            (_, None) => Poll::Pending,
+        }
     }
 
     fn poll_lanes(&mut self, cx: &mut Context<'_>) -> Poll<Activity<W>> {
@@ -272,8 +310,17 @@ where
     /// Acts on what has happened; a reason ends the connection without a good-bye.
     fn handle(&mut self, activity: Activity<W>) -> Option<CloseReason> {
         let now = clock::now();
+        if let Activity::Input(Ok(read)) = activity {
+            (self.just_read, self.empty) = (Some(read), 0);
+        }
         match activity {
             Activity::Input(Ok(0)) => return Some(CloseReason::PeerClosed),
+            Activity::Empty => {
+                self.empty = self.empty.saturating_add(1);
+                self.just_read = Some(0).filter(|_| self.empty < MAX_EMPTY);
+                self.rest = Rest::No;
+            }
+            Activity::Timer if self.ends_rest(now) && !self.is_due(now) => {}
             // Time is looked at after the input, so that a late timer of ours is not held against the peer.
             Activity::Input(Ok(_)) if self.wake.is_none_or(|wake| now < wake) => {}
             Activity::Input(Ok(_)) | Activity::Timer => {
@@ -298,6 +345,64 @@ where
             Activity::Shutdown => self.begin_shutdown(),
         }
         None
+    }
+
+    /// Until when the socket is left alone, after a read of so many bytes.
+    fn rest_after(&self, read: usize) -> Option<Instant> {
+        let [Publishing { ingest, member, .. }] = &*self.publishing else { return None };
+        if read >= READ { None } else { member.rest(ingest.publisher(), &self.shared.egress, clock::now()) }
+    }
+
+    /// Whether it was time to look at a socket that rests.
+    fn ends_rest(&mut self, now: Instant) -> bool {
+        let ends = matches!(self.rest, Rest::Until(until) if now >= until);
+        if ends {
+            self.rest = Rest::Over;
+        }
+        ends
+    }
+
+    /// Decides how the socket is read from, and parks it for as long as it rests.
+    fn park_or_unpark(&mut self) -> io::Result<()> {
+        if let Some(read) = self.just_read.take() {
+            self.rest = self.rest_after(read).map_or(Rest::No, Rest::Until);
+        }
+        // Whatever else there is to do is to be heard of at once.
+        let is_idle = self.outbox.is_empty() && self.playing.is_empty() && self.undecided == 0;
+        if !is_idle || self.publishing.len() != 1 || self.farewell.is_some() {
+            self.rest = Rest::No;
+        }
+        if self.rest == Rest::No { self.unpark() } else { self.park() }
+    }
+
+    fn park(&mut self) -> io::Result<()> {
+        if !matches!(self.sink, Sink::Own(_)) {
+            return Ok(());
+        }
+        let Some(reader) = self.reader.take() else { return Ok(()) };
+        let Sink::Own(writer) = core::mem::replace(&mut self.sink, Sink::Gone) else { return Ok(()) };
+        match reader.park(writer) {
+            Parking::Parked(socket) => self.sink = Sink::Parked(socket),
+            Parking::Refused(reader, writer) => (self.reader, self.sink) = (Some(reader), Sink::Own(writer)),
+            Parking::Lost(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn unpark(&mut self) -> io::Result<()> {
+        match core::mem::replace(&mut self.sink, Sink::Gone) {
+            Sink::Parked(socket) => {
+                let (reader, writer) = R::unpark(socket)?;
+                (self.reader, self.sink) = (Some(reader), Sink::Own(writer));
+            }
+            sink => self.sink = sink,
+        }
+        Ok(())
+    }
+
+    /// Whether time has come for anything but to read.
+    fn is_due(&self, now: Instant) -> bool {
+        [self.wake, self.farewell, self.housekeeping].into_iter().flatten().any(|at| now >= at)
     }
 
     fn lost(&mut self, error: &io::Error, now: Instant) -> CloseReason {
@@ -336,7 +441,7 @@ where
         let revoked = self
             .publishing
             .iter()
-            .find_map(|(stream, ingest)| ingest.publisher().close_reason().map(|reason| (*stream, reason)));
+            .find_map(|own| own.ingest.publisher().close_reason().map(|reason| (own.stream, reason)));
         if let Some((stream, reason)) = revoked {
             self.unpublish(stream, reason, &format!("ended: {reason}"));
         }
@@ -384,18 +489,21 @@ where
             ServerEvent::PlayRequest { stream, target } => {
                 let credentials = Some(self.credentials(&target));
                 self.request_play(stream, &target, credentials);
+                // Nearly all play one stream.
+                self.playing.reserve_exact(1);
                 self.playing.push(Player { stream, target, audio: true, video: true, paused: false });
             }
             ServerEvent::Tag { stream, tag } => {
-                let ingest = self.publishing.iter_mut().find(|(id, _)| *id == stream);
-                if let Some(Err(error)) = ingest.map(|(_, ingest)| ingest.handle(tag)) {
+                let own = self.publishing.iter_mut().find(|own| own.stream == stream);
+                if let Some(Err(error)) = own.map(|own| own.ingest.handle(tag)) {
                     self.error.get_or_insert_with(|| error.to_string());
                     self.unpublish(stream, error.reason(), &error.to_string());
                 }
             }
             ServerEvent::Stopped { stream } => {
-                self.publishing.retain(|(id, _)| *id != stream);
+                self.publishing.retain(|own| own.stream != stream);
                 self.playing.retain(|player| player.stream != stream);
+                self.decisions.retain(|(of, _)| *of != stream);
                 self.recall(stream);
             }
             ServerEvent::Paused { stream, paused } => self.change(stream, |player| player.paused = paused),
@@ -429,8 +537,8 @@ where
             .via(self.session.client().via.clone());
         let registry = Arc::clone(&self.shared.context.publish);
         self.undecided = self.undecided.saturating_add(1);
-        self.decisions
-            .push(Box::pin(async move { Decision::Publish(stream, registry.publish(request).await) }));
+        let decision = async move { Decision::Publish(stream, registry.publish(request).await) };
+        self.decisions.push((stream, Box::pin(decision)));
     }
 
     fn publish_decided(&mut self, now: Instant, stream: StreamId, result: Result<Publisher>) {
@@ -438,7 +546,8 @@ where
         match result {
             Ok(publisher) => {
                 tracing::info!(peer = %self.remote, stream = %publisher.key(), "publishing");
-                self.publishing.push((stream, Ingest::new(publisher)));
+                let member = self.shared.publishers.join();
+                self.publishing.push(Publishing { stream, ingest: Ingest::new(publisher), member });
                 if let Sink::Own(writer) = &self.sink
                     && self.playing.is_empty()
                 {
@@ -451,7 +560,7 @@ where
     }
 
     fn unpublish(&mut self, stream: StreamId, reason: CloseReason, description: &str) {
-        self.publishing.retain(|(id, _)| *id != stream);
+        self.publishing.retain(|own| own.stream != stream);
         if reason == CloseReason::Shutdown {
             self.session.end_publish(stream, reason);
         } else {
@@ -471,10 +580,11 @@ where
         request.client = self.client();
         request.credentials = credentials;
         request.via = self.session.client().via.clone();
+        let request = request.audio_or_as_asked(sound(self.session.capabilities()));
         let registry = Arc::clone(&self.shared.context.playback);
         self.session.hold(clock::now(), stream);
-        self.decisions
-            .push(Box::pin(async move { Decision::Play(stream, registry.subscribe(request).await) }));
+        let decision = async move { Decision::Play(stream, registry.subscribe(request).await) };
+        self.decisions.push((stream, Box::pin(decision)));
     }
 
     fn play_decided(&mut self, now: Instant, stream: StreamId, result: Result<Subscription>) {
@@ -594,7 +704,7 @@ where
                 attached.detach(reason);
                 tokio::time::timeout(FLUSH, attached.finished()).await.ok()?.writer
             }
-            Sink::Gone => None,
+            Sink::Parked(_) | Sink::Gone => None,
         }
     }
 
@@ -602,6 +712,9 @@ where
     async fn leave(mut self: Box<Self>, reason: CloseReason) {
         self.publishing.clear();
         self.admission = None;
+        if self.unpark().is_err() {
+            return;
+        }
         let mut outbox = core::mem::take(&mut self.outbox);
         loop {
             match self.session.poll_output() {
@@ -611,22 +724,18 @@ where
             }
         }
         let Some(mut writer) = self.writer_back(reason).await else { return };
-        let flush = async {
-            while !outbox.is_empty() {
-                poll_fn(|cx| outbox.poll_write(&mut writer, cx)).await?;
-            }
-            writer.shutdown().await
-        };
-        if !matches!(tokio::time::timeout(FLUSH, flush).await, Ok(Ok(())))
-            || reason == CloseReason::PeerClosed
+        if flush(&mut outbox, &mut writer).await
+            && reason != CloseReason::PeerClosed
+            && let Some(mut reader) = self.reader
         {
-            return;
+            linger(&mut reader).await;
         }
-        let mut reader = self.reader;
-        let linger =
-            async { while poll_fn(|cx| poll_receive(&mut reader, cx, |_| {})).await.is_ok_and(|n| n > 0) {} };
-        let _ = tokio::time::timeout(LINGER, linger).await;
     }
+}
+
+/// Sound that a player can take: any, when it says that it can decode Opus, and what legacy players know when it does not.
+fn sound(capabilities: &Capabilities) -> AudioChoice {
+    if capabilities.accepts(FourCc(*b"Opus")) { None } else { RTMP_AUDIO }
 }
 
 /// The tracks that a player gets: what it can take, less what it does not want. Nothing at all is unsupported.

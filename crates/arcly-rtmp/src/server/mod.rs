@@ -13,16 +13,17 @@
 //! ```
 
 mod connection;
-mod gate;
 mod lane;
+mod pace;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arcly_core::contract::observe::EngineEvent;
 use arcly_core::egress::Egress;
+use arcly_core::net::{Admission, Gate, SessionReport};
 use arcly_core::{CloseReason, InboundProtocol, IngestContext, Result, clock};
 use async_trait::async_trait;
 use socket2::SockRef;
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::ServerConfig;
 use crate::io::{SendBuffer, tune};
 use connection::Connection;
-use gate::{Admission, Gate};
+use pace::{Crowd, Park};
 
 /// The longest pause of a listener that cannot accept (F45): no file descriptors, mostly.
 const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -65,28 +66,30 @@ struct Shared {
     session: Arc<crate::config::SessionConfig>,
     egress: Arc<Egress>,
     drain: Duration,
-    shutdown: CancellationToken,
+    publishers: Crowd,
+    shutdown: Shutdown,
 }
 
-/// Says that a connection is over when it is dropped, so that exactly one event is sent for each, even when its task
-/// panics.
-struct Report {
-    shared: Arc<Shared>,
-    remote: SocketAddr,
-    protocol: &'static str,
-    reason: CloseReason,
+/// The end of the server, for its connections. Each looks at the flag whenever it runs, and waits for the token besides: to ask
+/// the token each time would take a lock that they all share.
+#[derive(Default)]
+struct Shutdown {
+    has_begun: AtomicBool,
+    token: CancellationToken,
 }
 
-impl Drop for Report {
-    fn drop(&mut self) {
-        let Self { remote, protocol, reason, .. } = self;
-        self.shared.context.observer.on_event(&EngineEvent::SessionClosed {
-            protocol,
-            remote: Some(*remote),
-            reason: *reason,
-        });
+impl Shutdown {
+    fn begin(&self) {
+        self.has_begun.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
     }
 }
+
+type Report = SessionReport<Shared>;
 
 impl Server {
     /// Listens on an address; port 0 takes a free one. Cancel safe.
@@ -156,7 +159,8 @@ impl Server {
             session: Arc::new(self.config.session.clone()),
             egress,
             drain: self.config.drain,
-            shutdown: shutdown.clone(),
+            publishers: Crowd::default(),
+            shutdown: Shutdown::default(),
         });
         let gate = Gate::new(self.config.max_unauthorized, self.config.max_unauthorized_per_address);
         let places = Arc::new(Semaphore::new(self.config.max_connections));
@@ -185,6 +189,7 @@ impl Server {
                 }
             }
         }
+        shared.shutdown.begin();
         // Nobody is to wait in a backlog that nobody looks at any more. Elsewhere than on Linux this does nothing.
         let _ = SockRef::from(&self.listener).shutdown(std::net::Shutdown::Both);
         let all_gone = async { while connections.join_next().await.is_some() {} };
@@ -205,8 +210,8 @@ impl Server {
         remote: SocketAddr,
     ) {
         let protocol = self.protocol();
-        let mut report =
-            Report { shared: Arc::clone(shared), remote, protocol, reason: CloseReason::Internal };
+        let observer = Arc::clone(&shared.context.observer);
+        let mut report = Report::new(Arc::clone(shared), observer, protocol, remote);
         let (Ok(place), Some(admission)) = (Arc::clone(places).try_acquire_owned(), gate.enter(remote.ip()))
         else {
             report.reason = CloseReason::Overloaded;
@@ -232,7 +237,7 @@ impl Server {
 /// Runs a session over a pair of halves, and notes how it ended.
 async fn serve<R, W>(halves: (R, W), admission: Admission, report: &mut Report)
 where
-    R: AsyncRead + Unpin + Send,
+    R: AsyncRead + Park<W> + Unpin + Send,
     W: AsyncWrite + SendBuffer + Unpin + Send + 'static,
 {
     let Report { shared, remote, protocol, .. } = report;

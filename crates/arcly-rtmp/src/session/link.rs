@@ -125,6 +125,11 @@ impl Link {
         }
     }
 
+    /// Lets go of the room for what does not come any more.
+    pub(super) fn shrink(&mut self) {
+        self.decoder.shrink();
+    }
+
     pub(super) const fn limits(&self) -> &Limits {
         &self.limits
     }

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arcly_codec::elementary::{AudioStream, VideoStream};
 use arcly_codec::reorder::DtsDeriver;
@@ -10,7 +10,7 @@ use arcly_core::wire::DecodeResult;
 use arcly_core::{CodecConfig, CodecId, FrameFlags, MediaFrame, TimeDelta, Timestamp, Track, TrackId};
 use bytes::Bytes;
 
-use super::{LaneCounters, MIN_REQUEST_INTERVAL, REASSEMBLY_TIMEOUT};
+use super::{LaneCounters, MIN_REQUEST_INTERVAL, MediaReceiverOptions, REASSEMBLY_TIMEOUT};
 use crate::payload::{Depacketizer, Payload, Unit};
 use crate::sdp::Format;
 use crate::session::{Delivery, Received, Receiver};
@@ -82,12 +82,13 @@ impl core::fmt::Debug for Lane {
 
 impl Lane {
     /// A lane of at least one format, the first of which is believed to come.
-    pub(super) fn new(id: TrackId, formats: Vec<Format>, wait: Duration) -> Option<Self> {
+    pub(super) fn new(id: TrackId, formats: Vec<Format>, options: MediaReceiverOptions) -> Option<Self> {
         let format = formats.first()?.clone();
         let payload_types: Vec<u8> = formats.iter().map(|format| format.payload_type).collect();
+        let receiver = Receiver::new(format.clock, &payload_types, options.wait);
         let mut lane = Self {
             id,
-            receiver: Receiver::new(format.clock, &payload_types, wait),
+            receiver: if options.start_hold { receiver.with_start_hold() } else { receiver },
             depacketizer: depacketizer(&format),
             stream: Stream::new(&format),
             formats,
@@ -129,6 +130,11 @@ impl Lane {
 
     pub(super) const fn is_transport_stream(&self) -> bool {
         matches!(self.stream, Stream::Packets)
+    }
+
+    /// True while what has come is held for what may come before it.
+    pub(super) const fn is_holding(&self) -> bool {
+        self.receiver.is_holding()
     }
 
     pub(super) const fn first_arrival(&self) -> Option<Instant> {

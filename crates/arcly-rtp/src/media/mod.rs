@@ -15,15 +15,17 @@
 //! **Losses.** A unit that lacks a part is not passed on. What comes behind it is flagged [`CORRUPT`](arcly_core::FrameFlags::CORRUPT) up to the
 //! next keyframe, which is asked for at most once per [`MIN_REQUEST_INTERVAL`]. Before the first keyframe nothing is passed on.
 //!
-//! **Guarantees.** Decode times never decrease on a track. Events wait for the tracks of the other lanes at most [`START_WAIT`], or
-//! [`MAX_HELD_BYTES`].
+//! **Guarantees.** Decode times never decrease on a track. Events wait for the other lanes at most [`START_WAIT`], and for one that
+//! holds what came first at most [`START_HOLD`](crate::session::START_HOLD) more; no more than [`MAX_HELD_FRAMES`] and
+//! [`MAX_HELD_BYTES`] wait.
 
 mod lane;
 mod packetizer;
 mod receiver;
 
 pub use packetizer::{
-    INTERLEAVED_HEADER, Interleaved, Numbering, Packetizer, PacketizerOptions, interleaved, sender_report,
+    INTERLEAVED_HEADER, Interleaved, Numbering, Packetizer, PacketizerOptions, Reports, interleaved,
+    sender_report,
 };
 pub use receiver::{Event, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
 
@@ -37,6 +39,8 @@ pub const START_WAIT: Duration = Duration::from_secs(1);
 pub const SYNC_WAIT: Duration = Duration::from_millis(250);
 /// Bytes of frames that wait for that.
 pub const MAX_HELD_BYTES: usize = 16 << 20;
+/// Frames that wait for that: each may keep a whole datagram, however small it is.
+pub const MAX_HELD_FRAMES: usize = 4_096;
 /// Reports that disagree more than this with when packets arrived, or with the reports before, are wrong.
 pub const MAX_DISAGREEMENT: TimeDelta = TimeDelta::from_millis(30_000);
 /// Tracks that drift apart by more than this, by what reports say, are brought together.

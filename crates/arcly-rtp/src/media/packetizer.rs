@@ -1,13 +1,14 @@
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arcly_core::derived::{self, Headers, Packet};
-use arcly_core::{MediaFrame, Timescale, Timestamp, TrackId, TrackSet};
+use arcly_core::time::ClockSource;
+use arcly_core::{MediaFrame, TimeDelta, Timescale, Timestamp, TrackId, TrackSet};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::payload::{self, DEFAULT_MTU, MIN_MTU, PacketSink};
 use crate::sdp::{Format, formats};
-use crate::wire::rtcp::SenderReport;
+use crate::wire::rtcp::{RtcpPacket, SenderReport, sdes};
 use crate::wire::{HEADER_BYTES, Header, NtpTime};
 
 /// What stands before each packet on a connection that RTSP shares (RFC 7826 §14): `$`, channel, length.
@@ -88,7 +89,55 @@ pub fn sender_report(
     }
 }
 
+/// How often sender reports stand among the packets (RFC 3550 §6.2 asks for at least 5 s between two of one source).
+const REPORT_INTERVAL: TimeDelta = TimeDelta::from_millis(5_000);
+/// How often they do before frames that a reader may begin with.
+const JOIN_INTERVAL: TimeDelta = TimeDelta::from_millis(500);
+/// A clock that is further than this from what the reports say has been set, or the publisher's runs at another speed.
+const CLOCK_DRIFT: Duration = Duration::from_millis(250);
+
+/// Sender reports between the packets: which moment of the stream is which on the wall, so that receivers keep tracks
+/// together. They are made once, as the packets are: whoever counts as their sender has sent them all.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// Who sends, as receivers tell sources apart: a random name, the same for all tracks of a stream.
+    pub cname: String,
+    /// What the wall says, whenever it is asked.
+    pub clock: fn() -> SystemTime,
+    /// A moment of the stream, and when it was: mostly its newest, and now. Frames before it were there already when the
+    /// packetizer was made. Without one, the first frame is now.
+    pub anchor: Option<(Timestamp, SystemTime)>,
+}
+
+impl Reports {
+    /// The moment that a frame stands for. Who captured it knows best; else it is as long after the anchor as it is on the
+    /// stream's timeline, as long as the two agree about how fast time goes.
+    fn moment(&mut self, frame: &MediaFrame) -> (Timestamp, SystemTime) {
+        if let Some(wall) = frame.wall.filter(|wall| wall.source == ClockSource::Sender) {
+            return (frame.pts, wall.time);
+        }
+        let now = (self.clock)();
+        let (at, then) = *self.anchor.get_or_insert((frame.dts, now));
+        let away = frame.dts - at;
+        let expected = if away < TimeDelta::ZERO {
+            return (frame.dts, then.checked_sub((at - frame.dts).to_duration()).unwrap_or(then));
+        } else {
+            then.checked_add(away.to_duration()).unwrap_or(now)
+        };
+        let off = now.duration_since(expected).unwrap_or_else(|error| error.duration());
+        if off <= CLOCK_DRIFT {
+            return (frame.dts, expected);
+        }
+        self.anchor = Some((frame.dts, now));
+        (frame.dts, now)
+    }
+}
+
 struct Lane {
+    /// Packets and bytes of payload so far.
+    sent: (u32, u32),
+    /// What a report is to say.
+    due: Option<(Timestamp, SystemTime)>,
     track: TrackId,
     format: Format,
     payload: payload::Packetizer,
@@ -97,14 +146,34 @@ struct Lane {
     channel: u8,
 }
 
+impl Lane {
+    /// Appends the report that is due, if one is.
+    fn put_report(&mut self, cname: &str, out: &mut BytesMut) {
+        let Some(moment) = self.due.take() else { return };
+        let mut packet = BytesMut::new();
+        let report = sender_report(self.numbering, self.format.clock, moment, self.sent);
+        RtcpPacket::SenderReport(report).encode(&mut packet);
+        sdes(self.numbering.ssrc, cname).encode(&mut packet);
+        let Ok(len) = u16::try_from(packet.len()) else { return };
+        out.put_slice(&[DOLLAR, self.channel.saturating_add(1)]);
+        out.put_u16(len);
+        out.put_slice(&packet);
+    }
+}
+
 /// Makes a derived log of RTP packets: what [`into_derived`](arcly_core::Subscription::into_derived) takes.
 ///
-/// A packet of the log holds all RTP packets of one frame, each behind an interleaved header with channel 0 for the first track that has
+/// A packet of the log holds all RTP packets of one frame, and before them control packets where they are due
+/// ([`with_reports`](Self::with_reports)), each behind an interleaved header with channel 0 for the first track that has
 /// a format ([`formats`]), 2 for the second and so on: what a reader over TCP is sent as it is, and [`interleaved`] takes apart for
 /// datagrams. The payload is copied once.
 pub struct Packetizer {
     options: PacketizerOptions,
     lanes: Vec<Lane>,
+    reports: Option<Reports>,
+    reported: Option<Timestamp>,
+    /// A reader may begin with the next frame.
+    joins: bool,
 }
 
 impl core::fmt::Debug for Packetizer {
@@ -117,7 +186,29 @@ impl Packetizer {
     /// A packetizer that has seen nothing.
     #[must_use]
     pub const fn new(options: PacketizerOptions) -> Self {
-        Self { options, lanes: Vec::new() }
+        Self { options, lanes: Vec::new(), reports: None, reported: None, joins: false }
+    }
+
+    /// The same with sender reports on the channels behind those of the packets: before a frame that readers may begin with,
+    /// and every five seconds.
+    #[must_use]
+    pub fn with_reports(mut self, reports: Reports) -> Self {
+        self.reports = Some(reports);
+        self
+    }
+
+    /// Makes reports due, of one moment on all lanes: each goes out before the next frame of its own.
+    fn report(&mut self, frame: &MediaFrame) {
+        let joins = core::mem::take(&mut self.joins);
+        let Some(reports) = &mut self.reports else { return };
+        let interval = if joins { JOIN_INTERVAL } else { REPORT_INTERVAL };
+        // A timeline that goes back begins anew.
+        if self.reported.is_some_and(|at| frame.dts >= at && frame.dts - at < interval) {
+            return;
+        }
+        self.reported = Some(frame.dts);
+        let moment = reports.moment(frame);
+        self.lanes.iter_mut().for_each(|lane| lane.due = Some(moment));
     }
 }
 
@@ -132,21 +223,31 @@ impl derived::Packetizer for Packetizer {
             let numbering = Numbering::of(self.options.key, track);
             let known = before.iter().find(|lane| lane.track == track);
             let sequence = known.map_or(numbering.sequence, |lane| lane.sequence);
+            let sent = known.map_or((0, 0), |lane| lane.sent);
             let payload = payload::Packetizer::new(format.encoding.clone(), format.config.clone(), room);
-            self.lanes.push(Lane { track, format, payload, numbering, sequence, channel });
+            self.lanes.push(Lane { sent, due: None, track, format, payload, numbering, sequence, channel });
         }
         Arc::new(Headers { tracks: Arc::clone(tracks), parts: Vec::new() })
     }
 
+    fn join(&mut self) {
+        self.joins = true;
+    }
+
     fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<Packet>) {
+        self.report(frame);
+        let cname = self.reports.as_ref().map_or("", |reports| &reports.cname);
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == frame.track) else { return };
         let mtu = self.options.mtu.max(MIN_MTU);
         let overhead = INTERLEAVED_HEADER.saturating_add(HEADER_BYTES).saturating_add(4);
         let room = mtu.saturating_sub(overhead).max(1);
         let packets = frame.payload.len().checked_div(room).unwrap_or(0).saturating_add(3);
         let capacity = frame.payload.len().saturating_add(packets.saturating_mul(overhead));
+        let mut bytes = BytesMut::with_capacity(capacity);
+        lane.put_report(cname, &mut bytes);
         let mut sink = Writer {
-            out: BytesMut::with_capacity(capacity),
+            out: bytes,
+            octets: 0,
             header: Header {
                 marker: false,
                 payload_type: lane.format.payload_type,
@@ -158,8 +259,11 @@ impl derived::Packetizer for Packetizer {
         };
         // What is not in canonical form has nothing that a packet could hold; the kernel's own demuxers do not make it.
         let packed = lane.payload.packetize(frame, &mut sink);
+        let packets = sink.header.sequence.wrapping_sub(lane.sequence);
+        let (sent, octets) = lane.sent;
+        lane.sent = (sent.wrapping_add(packets.into()), octets.wrapping_add(sink.octets));
         lane.sequence = sink.header.sequence;
-        if packed.is_ok() && !sink.out.is_empty() {
+        if packed.is_ok() && packets > 0 {
             let bytes = sink.out.freeze();
             out.push(Packet { track: frame.track, dts: frame.dts, flags: frame.flags, bytes });
         }
@@ -169,6 +273,8 @@ impl derived::Packetizer for Packetizer {
 /// Writes packets behind each other.
 struct Writer {
     out: BytesMut,
+    /// Bytes of payload.
+    octets: u32,
     /// Of the next packet, with the frame's timestamp.
     header: Header,
     channel: u8,
@@ -179,6 +285,9 @@ impl PacketSink for Writer {
         let len = parts.iter().fold(HEADER_BYTES, |sum, part| sum.saturating_add(part.len()));
         // A packet that its length cannot say is one that no path takes either.
         let Ok(len) = u16::try_from(len) else { return };
+        self.octets = parts
+            .iter()
+            .fold(self.octets, |sum, part| sum.wrapping_add(u32::try_from(part.len()).unwrap_or_default()));
         let header = Header { marker, timestamp: self.header.timestamp.wrapping_add(ticks), ..self.header };
         self.header.sequence = self.header.sequence.wrapping_add(1);
         self.out.put_slice(&[DOLLAR, self.channel]);

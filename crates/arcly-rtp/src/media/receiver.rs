@@ -6,11 +6,13 @@ use arcly_core::{FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timestamp, Track
 use bytes::{Bytes, BytesMut};
 
 use super::lane::{Lane, Output};
-use super::{MAX_BAD_PACKETS, MAX_DISAGREEMENT, MAX_HELD_BYTES, RESYNC, START_WAIT, SYNC_WAIT};
+use super::{
+    MAX_BAD_PACKETS, MAX_DISAGREEMENT, MAX_HELD_BYTES, MAX_HELD_FRAMES, RESYNC, START_WAIT, SYNC_WAIT,
+};
 use crate::sdp::Format;
-use crate::session::{Counters, Drift, MAX_WAIT};
+use crate::session::{Counters, Drift, MAX_WAIT, START_HOLD};
 use crate::wire::RtpPacket;
-use crate::wire::rtcp::{ReceiverReport, RtcpPacket, compound, sdes};
+use crate::wire::rtcp::{ReceiverReport, RtcpPacket, SenderReport, compound, sdes};
 
 /// How media is received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +20,14 @@ use crate::wire::rtcp::{ReceiverReport, RtcpPacket, compound, sdes};
 pub struct MediaReceiverOptions {
     /// How long a missing packet is waited for, at most [`MAX_WAIT`]; zero for transports that keep order.
     pub wait: Duration,
+    /// Holds the first packet of each lane for [`START_HOLD`](crate::session::START_HOLD): of a sender that begins with its first
+    /// keyframe, and makes no other for who has missed it, nothing is lost when the network changes their order.
+    pub start_hold: bool,
 }
 
 impl Default for MediaReceiverOptions {
     fn default() -> Self {
-        Self { wait: MAX_WAIT }
+        Self { wait: MAX_WAIT, start_hold: false }
     }
 }
 
@@ -30,7 +35,13 @@ impl MediaReceiverOptions {
     /// Over a transport that keeps order: what is missing will not come.
     #[must_use]
     pub const fn ordered() -> Self {
-        Self { wait: Duration::ZERO }
+        Self { wait: Duration::ZERO, start_hold: false }
+    }
+
+    /// In datagrams of a sender that begins when it is told to.
+    #[must_use]
+    pub fn from_the_start() -> Self {
+        Self { start_hold: true, ..Self::default() }
     }
 }
 
@@ -120,6 +131,8 @@ pub struct MediaReceiver {
     started: bool,
     /// The tracks as they were announced.
     tracks: TrackSet,
+    /// Packets are held at the start of each lane.
+    start_hold: bool,
     /// Frames that wait for the start.
     held: VecDeque<(usize, MediaFrame)>,
     held_bytes: usize,
@@ -130,12 +143,13 @@ impl MediaReceiver {
     /// A receiver of these media; those without a format have no lane, and what comes for them is dropped.
     #[must_use]
     pub fn new(specs: Vec<LaneSpec>, options: MediaReceiverOptions) -> Self {
-        let lanes = specs.into_iter().filter_map(|spec| Lane::new(spec.track, spec.formats, options.wait));
+        let lanes = specs.into_iter().filter_map(|spec| Lane::new(spec.track, spec.formats, options));
         Self {
             lanes: lanes.map(|lane| (lane, Place::default(), LaneCounters::default())).collect(),
             origin: None,
             started: false,
             tracks: TrackSet::default(),
+            start_hold: options.start_hold,
             held: VecDeque::new(),
             held_bytes: 0,
             events: VecDeque::new(),
@@ -164,17 +178,31 @@ impl MediaReceiver {
         match RtpPacket::decode(datagram) {
             Ok(packet) => {
                 found.bad_in_a_row = 0;
-                self.origin.get_or_insert(now);
-                found.handle_packet(now, packet);
+                self.handle_packet(now, lane, packet);
+                Ok(())
             }
             Err(error) => {
                 found.count_bad_packet();
                 let hopeless = found.bad_in_a_row >= MAX_BAD_PACKETS;
-                return if hopeless { Err(error.in_closed_unit(0)) } else { Ok(()) };
+                if hopeless { Err(error.in_closed_unit(0)) } else { Ok(()) }
             }
         }
+    }
+
+    /// Takes a packet of a lane that arrived at `now` and that somebody else has decoded.
+    pub fn handle_packet(&mut self, now: Instant, lane: usize, packet: RtpPacket) {
+        let Some((found, ..)) = self.lanes.get_mut(lane) else { return };
+        self.origin.get_or_insert(now);
+        found.handle_packet(now, packet);
         self.advance(now, lane);
-        Ok(())
+    }
+
+    /// Takes a sender report of a lane that arrived at `now` and that somebody else has decoded.
+    pub fn handle_sender_report(&mut self, now: Instant, lane: usize, report: &SenderReport) {
+        let Some((found, ..)) = self.lanes.get_mut(lane) else { return };
+        found.receiver().handle_sender_report(now, report);
+        self.synchronise();
+        self.advance(now, lane);
     }
 
     /// Takes a control datagram of a lane that arrived at `now`. What cannot be read of it is counted.
@@ -205,7 +233,7 @@ impl MediaReceiver {
         self.synchronise();
     }
 
-    /// Time has passed.
+    /// Time has passed, and all that has arrived was taken.
     pub fn handle_timeout(&mut self, now: Instant) {
         for lane in 0..self.lanes.len() {
             if let Some((found, ..)) = self.lanes.get_mut(lane) {
@@ -219,8 +247,8 @@ impl MediaReceiver {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let lanes = self.lanes.iter().filter_map(|(lane, ..)| lane.deadline());
-        let start =
-            self.origin.filter(|_| !self.started).and_then(|origin| origin.checked_add(self.patience()));
+        let origin = self.origin.filter(|_| !self.started);
+        let start = origin.and_then(|origin| origin.checked_add(self.patience()));
         lanes.chain(start).min()
     }
 
@@ -254,15 +282,27 @@ impl MediaReceiver {
             self.events.push_back(Event::KeyframeNeeded { lane });
         }
         let waited = self.origin.map(|origin| now.saturating_duration_since(origin));
-        if !self.started
-            && waited.is_some_and(|waited| waited >= self.patience() || self.held_bytes > MAX_HELD_BYTES)
-        {
+        if !self.started && waited.is_some_and(|waited| waited >= self.patience() || self.is_full()) {
             self.start();
         }
     }
 
-    /// How long after the first packet the first frames come out.
+    /// True when no more frames may wait for the start.
+    fn is_full(&self) -> bool {
+        self.held_bytes > MAX_HELD_BYTES || self.held.len() > MAX_HELD_FRAMES
+    }
+
+    /// True while a lane holds what came first.
+    fn is_holding(&self) -> bool {
+        self.lanes.iter().any(|(lane, ..)| lane.is_holding())
+    }
+
+    /// How long after the first packet the first frames come out. Those of a lane that holds what came first are waited for, but a
+    /// sender whose numbers jump again and again makes it hold for ever: no longer than one hold behind the longest wait.
     fn patience(&self) -> Duration {
+        if self.is_holding() {
+            return START_WAIT.saturating_add(START_HOLD);
+        }
         let mut lanes = self.lanes.iter().filter(|(lane, ..)| !lane.is_transport_stream()).peekable();
         let several = self.lanes.len() > 1;
         if lanes.peek().is_some() && lanes.any(|(lane, ..)| lane.track().is_none()) {
@@ -277,10 +317,24 @@ impl MediaReceiver {
     fn start(&mut self) {
         self.started = true;
         self.announce();
-        for (lane, frame) in core::mem::take(&mut self.held) {
+        let held = core::mem::take(&mut self.held);
+        for (lane, frame) in if self.start_hold { self.by_time(held) } else { held } {
             self.emit(lane, frame);
         }
         self.held_bytes = 0;
+    }
+
+    /// Frames of lanes that were held one by one, in the order of their times. Each lane keeps its own.
+    fn by_time(&self, held: VecDeque<(usize, MediaFrame)>) -> VecDeque<(usize, MediaFrame)> {
+        let mut latest: Vec<Option<Timestamp>> = vec![None; self.lanes.len()];
+        let timed = held.into_iter().filter_map(|(lane, frame)| {
+            let ((_, place, _), latest) = (self.lanes.get(lane)?, latest.get_mut(lane)?);
+            *latest = (*latest).max(Some(frame.dts + place.offset));
+            Some((*latest, (lane, frame)))
+        });
+        let mut timed: Vec<_> = timed.collect();
+        timed.sort_by_key(|(at, _)| *at);
+        timed.into_iter().map(|(_, held)| held).collect()
     }
 
     fn announce(&mut self) {

@@ -1,6 +1,6 @@
 //! AAC in LATM (RFC 6416): an audioMuxElement in one packet or several.
 
-use arcly_codec::aac::LatmDecoder;
+use arcly_codec::aac::{LatmDecoder, decode_config};
 use arcly_codec::bits::{BitReader, BitWriter};
 use arcly_core::codec::AudioSpecificConfig;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
@@ -32,9 +32,27 @@ pub(crate) fn decode_mux_config(config: &[u8]) -> DecodeResult<AudioSpecificConf
     // What is missing are the access units behind it.
     match (decoder.config(), decoded) {
         (Some(config), _) => Ok(config.clone()),
-        (None, Err(error)) => Err(error),
+        (None, Err(error)) => bare_config(config).ok_or(error),
         (None, Ok(_)) => Err(DecodeError::Malformed { what: "latm config", offset: 0 }),
     }
+}
+
+/// GStreamer's `rtpmp4apay` writes all that it has behind the first fields, as it is in files, and nothing behind that: a decoder takes
+/// what says whether there is SBR (FFmpeg's encoder has that) for a frame length type.
+fn bare_config(config: &[u8]) -> Option<AudioSpecificConfig> {
+    /// audioMuxVersion, allStreamsSameTimeFraming, numSubFrames, numProgram, numLayer: one layer of one program.
+    const ONE_LAYER: (u32, u32) = (15, 1 << 13);
+    let mut r = BitReader::new(config);
+    let (bits, one_layer) = ONE_LAYER;
+    if r.bits(bits, "latm config").ok()? != one_layer {
+        return None;
+    }
+    let mut record = BytesMut::new();
+    // What is left of the last byte is padding.
+    while let Ok(byte) = r.bits(8, "latm config") {
+        record.put_u8(u8::try_from(byte).ok()?);
+    }
+    decode_config(&record.freeze()).ok()
 }
 
 fn loas(element: &[u8]) -> DecodeResult<Bytes> {

@@ -26,4 +26,4 @@ pub use receiver::{
     Counters, Delivery, MAX_HELD, MAX_JUMP, MAX_TIMESTAMP_STEP, Received, Receiver, SOURCE_SILENCE,
 };
 pub use reception::Reception;
-pub use reorder::{Insertion, MAX_PACKETS, MAX_WAIT, Release, ReorderBuffer};
+pub use reorder::{Insertion, MAX_PACKETS, MAX_WAIT, Release, ReorderBuffer, START_HOLD};

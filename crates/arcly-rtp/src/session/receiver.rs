@@ -122,6 +122,20 @@ impl Receiver {
         }
     }
 
+    /// The same receiver, which holds the first packet of each sequence for [`START_HOLD`](super::START_HOLD), and no longer than it
+    /// waits for any other: those before it that it has overtaken are not late.
+    #[must_use]
+    pub fn with_start_hold(mut self) -> Self {
+        self.buffer = self.buffer.with_start_hold();
+        self
+    }
+
+    /// True while the first packet of a sequence is held.
+    #[must_use]
+    pub const fn is_holding(&self) -> bool {
+        self.buffer.is_holding()
+    }
+
     /// What was counted.
     #[must_use]
     pub const fn counters(&self) -> Counters {
@@ -140,7 +154,8 @@ impl Receiver {
         self.source.as_ref().map(|source| source.last.0)
     }
 
-    /// Takes a packet that arrived at `now`.
+    /// Takes a packet that arrived at `now`. Nothing is given up because of the time: a task that was held up looks at what has come
+    /// meanwhile one by one, and what is missing may be next.
     pub fn handle_packet(&mut self, now: Instant, packet: RtpPacket) {
         if !self.payload_types.contains(&packet.header.payload_type) {
             count(&mut self.counters.foreign_type, 1);
@@ -153,7 +168,9 @@ impl Receiver {
         } else {
             self.doubt(now, packet);
         }
-        self.release(now);
+        while let Some(release) = self.buffer.ready() {
+            self.deliver(release);
+        }
     }
 
     /// Takes a sender report; true when it is one of the source that is followed. One of another source is kept until that
@@ -178,7 +195,7 @@ impl Receiver {
         })
     }
 
-    /// Time has passed: packets may have to be given up.
+    /// Time has passed, and all that has arrived was taken: what is still missing may have to be given up.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.release(now);
     }
@@ -335,7 +352,7 @@ impl Receiver {
         count(&mut self.counters.packets, 1);
         count(&mut self.counters.bytes, u64::try_from(payload.len()).unwrap_or_default());
         match self.buffer.insert(now, number, Received { header, ticks, payload }) {
-            Insertion::Placed => {}
+            Insertion::Placed => source.reception.reach(number),
             Insertion::Duplicate => count(&mut self.counters.duplicates, 1),
             Insertion::Late | Insertion::TooFar => count(&mut self.counters.late, 1),
         }

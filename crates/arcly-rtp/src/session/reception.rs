@@ -52,6 +52,11 @@ impl Reception {
         }
     }
 
+    /// A packet that came after the first was sent before it: it was expected, too.
+    pub fn reach(&mut self, number: i64) {
+        self.first = self.first.min(number);
+    }
+
     /// A sender report came.
     pub const fn sender_report(&mut self, now: Instant, ntp: NtpTime) {
         self.sender_report = Some((ntp, now));

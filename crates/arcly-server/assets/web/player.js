@@ -1,4 +1,5 @@
-// Plays one stream: over LL-HLS, or over HTTP-FLV where that does not work or is asked for. Starts again when it comes back.
+// Plays one stream: by WHEP (WebRTC), over LL-HLS where that does not work, over HTTP-FLV where that does not either, or over what is
+// asked for. Starts again when it comes back.
 "use strict";
 
 const page = document.body.dataset;
@@ -9,6 +10,8 @@ const message = document.getElementById("message");
 const sound = document.getElementById("sound");
 const edge = document.getElementById("edge");
 const figures = document.getElementById("figures");
+const notice = document.getElementById("notice");
+const statistics = document.getElementById("statistics");
 const choice = document.getElementById("player");
 const archive = document.getElementById("archive");
 const recordings = document.getElementById("recordings");
@@ -20,21 +23,30 @@ for (const origin of document.querySelectorAll("[data-origin]")) origin.textCont
 const query = new URLSearchParams(location.search);
 const wanted = query.get("player");
 query.delete("player");
-const search = query.size ? "?" + query : "";
+const search = String(query) && "?" + query;
+const whepUrl = "/" + name + "/whep" + search;
 const flvUrl = "/" + name + ".flv" + search;
 const hlsUrl = "/" + name + "/index.m3u8" + search;
 
 // A way to play: what the browser needs for it, and how it goes.
-// `start` returns { stop, latency, toLive }.
+// `start` returns { stop, latency, toLive, rows }: seconds behind, and rows of statistics.
 const ways = {
+  whep: { title: "WebRTC", works: () => RtcSession.isSupported(), start: startWhep },
   hls: { title: "LL-HLS", script: page.hls, works: () => window.Hls && Hls.isSupported(), start: startHls },
   native: { title: "HLS (browser)", works: () => page.hls && !window.MediaSource && video.canPlayType("application/vnd.apple.mpegurl"), start: startNative },
   flv: { title: "HTTP-FLV", script: page.mpegts, works: () => window.mpegts && mpegts.isSupported(), start: startFlv },
 };
-const order = ["hls", "native", "flv"].filter((way) => way !== "hls" || page.hls);
-const failed = new Set();
+const order = ["whep", "hls", "native", "flv"].filter((way) => (way !== "whep" || page.webrtc) && (way !== "hls" || page.hls));
+// Ways that did not work, and why.
+const failed = new Map();
+// Somebody has chosen: what they chose is given more time.
+let isChosen = order.includes(wanted);
+let preferred = isChosen ? wanted : order[0];
 let playing = null;
 let retry = null;
+let attempts = 0;
+// Counts beginnings: one that waits for something while another begins is not gone on with.
+let turn = 0;
 
 function show(what, text) {
   state.dataset.state = what;
@@ -44,6 +56,8 @@ function show(what, text) {
 }
 
 function stop() {
+  clearTimeout(retry);
+  turn += 1;
   if (playing) playing.stop();
   playing = null;
 }
@@ -51,8 +65,14 @@ function stop() {
 function again(text) {
   stop();
   show("waiting", text);
-  clearTimeout(retry);
-  retry = setTimeout(start, 2000);
+  retry = setTimeout(start, backOff(attempts, 5) * 1000);
+  attempts += 1;
+}
+
+// What comes back may be something else, that another way can play.
+function ended() {
+  failed.clear();
+  again("The stream has ended. Waiting for it to come back …");
 }
 
 function load(script) {
@@ -67,12 +87,11 @@ function load(script) {
 }
 
 async function start() {
-  let answer;
-  try {
-    answer = await fetch(flvUrl, { method: "HEAD" });
-  } catch {
-    return again("The server does not answer. Trying again …");
-  }
+  stop();
+  const mine = turn;
+  const answer = await fetch(flvUrl, { method: "HEAD" }).catch(() => null);
+  if (mine !== turn) return;
+  if (!answer) return again("The server does not answer. Trying again …");
   if (answer.status === 404) return again(name + " is not live at the moment. It starts here as soon as it is.");
   if (answer.status === 401 || answer.status === 403) return show("locked", "This stream needs credentials: add ?token=… to the address.");
   if (!answer.ok) return again("The server cannot play this stream now (" + answer.status + "). Trying again …");
@@ -80,17 +99,17 @@ async function start() {
 }
 
 async function play() {
-  const first = order.includes(choice.value) ? [choice.value] : [];
-  for (const way of [...first, ...order]) {
+  stop();
+  const mine = turn;
+  for (const way of [preferred, ...order]) {
     if (failed.has(way)) continue;
     await load(ways[way].script);
+    if (mine !== turn) return;
     if (!ways[way].works()) continue;
-    stop();
     choice.value = way;
+    explain(way);
+    show("connecting", "");
     playing = ways[way].start();
-    show("live", "");
-    const begun = video.play();
-    if (begun) begun.catch(() => show("live", "Press play to begin."));
     sound.hidden = !video.muted;
     return;
   }
@@ -98,13 +117,120 @@ async function play() {
   show("unsupported", "This browser cannot play live streams here. Use one of the addresses below.");
 }
 
+function begin(what) {
+  const begun = video.play();
+  if (begun) begun.catch((error) => error.name === "NotAllowedError" && show(what, "Press play to begin."));
+}
+
+// Why it is played in another way than was to be expected.
+function explain(way) {
+  const why = [...failed].map(([other, detail]) => ways[other].title + " did not work here: " + detail + ".");
+  notice.hidden = why.length === 0;
+  notice.textContent = why.concat("Played over " + ways[way].title + " instead.").join(" ");
+}
+
 // Another way is tried when this one cannot play the stream at all, as with codecs that it does not know.
 function giveUp(way, detail) {
   stop();
-  failed.add(way);
+  failed.set(way, detail);
   if (order.some((other) => !failed.has(other))) return play();
   failed.clear();
   again("Playing broke off (" + detail + "). Trying again …");
+}
+
+// What of the picture is known however it comes.
+function pictureRows() {
+  const { totalVideoFrames = 0, droppedVideoFrames = 0 } = video.getVideoPlaybackQuality ? video.getVideoPlaybackQuality() : {};
+  return [
+    ["Picture", video.videoWidth ? video.videoWidth + "×" + video.videoHeight : "none yet"],
+    ["Pictures dropped", droppedVideoFrames + " of " + totalVideoFrames],
+  ];
+}
+
+function startWhep() {
+  const patience = isChosen ? 30000 : RTC_CONNECT_MS;
+  const stream = new MediaStream();
+  let first = null, latency = NaN, rows = [];
+  // When media could flow, and when some last did.
+  let connectedAt = Infinity, movedAt = Infinity;
+  const connected = () => { connectedAt = movedAt = performance.now(); };
+  const over = ({ text, byServer, again: prospects }) => {
+    if (session.isConnected) return byServer ? ended() : again("Playing broke off: " + text + ". Trying again …");
+    if (prospects) return again("Trying another way to the server …");
+    giveUp("whep", text);
+  };
+  const session = new RtcSession(whepUrl, { connected, over }, patience);
+  session.pc.addTransceiver("video", { direction: "recvonly" });
+  session.pc.addTransceiver("audio", { direction: "recvonly" });
+  session.pc.addEventListener("track", ({ track }) => stream.addTrack(track));
+  session.open(withStereo).catch((error) => {
+    if (session.isOver) return;
+    // It was there a moment ago.
+    if (error.status === 404) return ended();
+    giveUp("whep", error.message);
+  });
+
+  const begun = () => {
+    if (session.isOver) return;
+    first ??= performance.now() - session.postedAt;
+    figures.dataset.first = Math.round(first);
+  };
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(begun);
+  video.addEventListener("playing", begun, { once: true });
+  video.srcObject = stream;
+  begin("live");
+
+  const look = setInterval(async () => {
+    const found = await session.statistics().catch(() => null);
+    if (!found || session.isOver) return;
+    const { video: pictures = {}, audio: sounds = {} } = found.inbound;
+    latency = whepLatency(session, found);
+    rows = whepRows(session, found, first, latency);
+    const now = performance.now();
+    const packets = (pictures.packetsReceived || 0) + (sounds.packetsReceived || 0);
+    if (session.growth("moved", packets).by > 0) movedAt = now;
+    if (now - movedAt > 3000) show("waiting", "The publisher sends nothing at the moment …");
+    else if (first !== null && state.dataset.state === "waiting") show("live", "");
+    // Pictures that come and are not decoded are worth as little as none.
+    const isBlind = pictures.packetsReceived > 0 && !pictures.framesDecoded;
+    if (isBlind && now - connectedAt > patience) giveUp("whep", "the browser does not decode the pictures");
+  }, 1000);
+  return {
+    session,
+    stop: () => {
+      clearInterval(look);
+      session.close();
+      video.srcObject = null;
+    },
+    latency: () => latency,
+    toLive: () => {},
+    rows: () => rows,
+  };
+}
+
+// Seconds from the server to the screen: the way, and what the browser holds back so that it plays without a stop.
+function whepLatency(session, { inbound: { video: pictures, audio: sounds }, path }) {
+  const { jitterBufferDelay, jitterBufferEmittedCount } = pictures || sounds || {};
+  const held = session.growth("held", jitterBufferDelay);
+  const shown = session.growth("shown", jitterBufferEmittedCount);
+  return shown.by > 0 ? held.by / shown.by + (path.currentRoundTripTime || 0) / 2 : NaN;
+}
+
+function whepRows(session, { inbound, path }, first, latency) {
+  const { video: pictures = {}, audio: sounds = {} } = inbound;
+  const sum = (name) => (pictures[name] || 0) + (sounds[name] || 0);
+  const [packets, lost] = [sum("packetsReceived"), Math.max(0, sum("packetsLost"))];
+  const picture = [pictures.codec, pictures.frameWidth && pictures.frameWidth + "×" + pictures.frameHeight, pictures.framesPerSecond && pictures.framesPerSecond + " a second"];
+  return [
+    ["Picture", picture.filter(Boolean).join(", ") || "none"],
+    ["Sound", sounds.packetsReceived ? sounds.codec : "none"],
+    ["Bitrate", bits(8 * session.rate("bytes", sum("bytesReceived")))],
+    ["Behind the server", Number.isFinite(latency) ? Math.round(latency * 1000) + " ms" : "–"],
+    ["Round trip", Math.round((path.currentRoundTripTime || 0) * 1000) + " ms over " + (path.protocol || "?").toUpperCase()],
+    ["Packets lost", lost + " of " + (packets + lost) + "; " + sum("retransmittedPacketsReceived") + " came again"],
+    ["Freezes", (pictures.freezeCount || 0) + " (" + (pictures.totalFreezesDuration || 0).toFixed(1) + " s)"],
+    ["First picture", first === null ? "not yet" : Math.round(first) + " ms after the offer was sent"],
+  ];
 }
 
 function startHls() {
@@ -132,10 +258,11 @@ function startHls() {
     giveUp("hls", error.details);
   });
   hls.on(Hls.Events.LEVEL_UPDATED, (_, { details }) => {
-    if (!details.live) again("The stream has ended. Waiting for it to come back …");
+    if (!details.live) ended();
   });
   hls.loadSource(hlsUrl);
   hls.attachMedia(video);
+  begin("live");
   return {
     stop: () => {
       clearInterval(pace);
@@ -144,15 +271,21 @@ function startHls() {
     },
     latency: () => hls.latency,
     toLive: () => { if (hls.liveSyncPosition) video.currentTime = hls.liveSyncPosition; },
+    rows: () => [
+      ...pictureRows(),
+      ["Behind live", hls.latency.toFixed(2) + " s, wanted " + (hls.targetLatency ?? 0).toFixed(2) + " s"],
+      ["Buffered", behind().toFixed(2) + " s"],
+      ["Measured rate", bits(hls.bandwidthEstimate || 0)],
+    ],
   };
 }
 
 function startNative() {
   video.src = hlsUrl;
-  const ended = () => again("The stream has ended. Waiting for it to come back …");
   const broken = () => giveUp("native", "the browser cannot play it");
   video.addEventListener("ended", ended);
   video.addEventListener("error", broken);
+  begin("live");
   return {
     stop: () => {
       video.removeEventListener("ended", ended);
@@ -162,6 +295,7 @@ function startNative() {
     },
     latency: () => (video.seekable.length ? video.seekable.end(0) - video.currentTime : 0),
     toLive: () => { if (video.seekable.length) video.currentTime = video.seekable.end(0); },
+    rows: pictureRows,
   };
 }
 
@@ -171,19 +305,20 @@ function startFlv() {
     { lazyLoad: false, liveSync: true, liveSyncTargetLatency: 0.8, liveSyncMaxLatency: 2, enableStashBuffer: false, autoCleanupSourceBuffer: true },
   );
   player.on(mpegts.Events.ERROR, (kind, detail) => (kind === mpegts.ErrorTypes.MEDIA_ERROR ? giveUp("flv", detail) : again("Playing broke off (" + detail + "). Trying again …")));
-  player.on(mpegts.Events.LOADING_COMPLETE, () => again("The stream has ended. Waiting for it to come back …"));
+  player.on(mpegts.Events.LOADING_COMPLETE, ended);
   player.attachMediaElement(video);
   player.load();
+  begin("live");
   return {
     stop: () => player.destroy(),
     latency: behind,
     toLive: () => { if (video.buffered.length) video.currentTime = video.buffered.end(video.buffered.length - 1) - 0.3; },
+    rows: () => [...pictureRows(), ["Buffered", behind().toFixed(2) + " s"]],
   };
 }
 
 // A recording in the place of the live picture, until somebody goes back to live. Whatever it was recorded as, it comes as MP4.
 function startRecording(item) {
-  clearTimeout(retry);
   stop();
   const span = new URLSearchParams(query);
   span.set("start", item.start);
@@ -196,17 +331,12 @@ function startRecording(item) {
       video.load();
     },
     toLive: start,
+    rows: pictureRows,
   };
+  notice.hidden = true;
   show("recorded", "");
   const begun = video.play();
   if (begun) begun.catch(() => show("recorded", "This recording cannot be played here."));
-}
-
-// 1:02:03, 2:03
-function clock(seconds) {
-  const [h, m, s] = [seconds / 3600, (seconds / 60) % 60, seconds % 60].map(Math.floor);
-  const two = (n) => String(n).padStart(2, "0");
-  return h ? h + ":" + two(m) + ":" + two(s) : m + ":" + two(s);
 }
 
 async function listRecordings() {
@@ -244,11 +374,16 @@ function behind() {
 }
 
 for (const way of order) choice.add(new Option(ways[way].title, way));
-choice.value = order.includes(wanted) ? wanted : order[0];
+choice.value = preferred;
 choice.addEventListener("change", () => {
   failed.clear();
-  clearTimeout(retry);
-  stop();
+  attempts = 0;
+  isChosen = true;
+  preferred = choice.value;
+  // Whoever reloads the page, or sends its address to somebody, has it played like this again.
+  const address = new URL(location);
+  address.searchParams.set("player", preferred);
+  history.replaceState(null, "", address);
   start();
 });
 sound.addEventListener("click", () => {
@@ -256,23 +391,37 @@ sound.addEventListener("click", () => {
   sound.hidden = true;
 });
 video.addEventListener("volumechange", () => { sound.hidden = !video.muted; });
-video.addEventListener("playing", () => show(playing && playing.recorded ? "recorded" : "live", ""));
-edge.addEventListener("click", () => {
-  if (playing) playing.toLive();
-  video.play();
+video.addEventListener("playing", () => {
+  if (!playing) return;
+  attempts = 0;
+  show(playing.recorded ? "recorded" : "live", "");
 });
+// Pictures that are higher than wide, as phones send them, have a place of their shape.
+video.addEventListener("resize", () => {
+  if (video.videoWidth) video.parentElement.style.setProperty("--shape", video.videoWidth / video.videoHeight);
+});
+edge.addEventListener("click", () => {
+  if (!playing) return;
+  playing.toLive();
+  video.play().catch(() => {});
+});
+// A page that is left lets go of its session at once; one that is come back to begins again.
+window.addEventListener("pagehide", stop);
+window.addEventListener("pageshow", ({ persisted }) => persisted && start());
 
 setInterval(() => {
+  showRows(statistics, playing ? playing.rows() : []);
   if (!playing || playing.recorded) {
     edge.hidden = !playing;
     return (figures.textContent = "");
   }
-  const size = video.videoWidth ? video.videoWidth + "×" + video.videoHeight + " · " : "";
+  const size = video.videoWidth ? video.videoWidth + "×" + video.videoHeight : "";
   const latency = playing.latency();
-  const what = choice.value === "flv" ? " s buffered" : " s behind live";
-  figures.textContent = size + latency.toFixed(2) + what;
-  figures.dataset.latency = latency.toFixed(3);
-  edge.hidden = latency < 4;
+  const what = { flv: " s buffered", whep: " ms behind the server" }[choice.value] || " s behind live";
+  const much = choice.value === "whep" ? Math.round(latency * 1000) : latency.toFixed(2);
+  figures.textContent = [size, Number.isFinite(latency) && much + what].filter(Boolean).join(" · ");
+  figures.dataset.latency = Number.isFinite(latency) ? latency.toFixed(3) : "";
+  edge.hidden = !(latency >= 4);
 }, 1000);
 
 start();

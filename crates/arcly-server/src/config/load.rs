@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, Listen, LogFormat};
+use super::{Config, HttpConfig, Listen, LogFormat, RtmpConfig, RtspConfig};
 
 /// Where a file is looked for when none is named, first found first.
 const SEARCH: [&str; 2] = ["arcly.toml", "/etc/arcly/arcly.toml"];
@@ -92,6 +92,21 @@ impl Config {
         }
     }
 
+    /// A protocol that the command line switches off is off over TLS as well, whatever certificate there is, unless the
+    /// configuration says where that is to listen.
+    fn switch_off(&mut self, flags: &Overrides) {
+        let secure = [
+            (&mut self.rtmp.tls_listen, RtmpConfig::default().tls_listen, &flags.rtmp),
+            (&mut self.rtsp.tls_listen, RtspConfig::default().tls_listen, &flags.rtsp),
+            (&mut self.http.tls_listen, HttpConfig::default().tls_listen, &flags.http),
+        ];
+        for (listen, default, flag) in secure {
+            if let Some(off) = flag.as_ref().filter(|flag| flag.is_off() && *listen == default) {
+                listen.clone_from(off);
+            }
+        }
+    }
+
     fn apply_flags(&mut self, flags: &Overrides) {
         let listens = [
             (&mut self.rtmp.listen, &flags.rtmp),
@@ -105,6 +120,7 @@ impl Config {
                 listen.clone_from(flag);
             }
         }
+        self.switch_off(flags);
         if let Some(dir) = &flags.data_dir {
             self.data_dir.clone_from(dir);
         }

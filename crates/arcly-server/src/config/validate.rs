@@ -5,14 +5,16 @@ use arcly_core::contract::auth::{ActionSet, NameRule};
 use arcly_core::egress::Tick;
 use arcly_mux::ts::udp::UdpUrl;
 
-use super::{AuthConfig, Config, ConfigError, HlsConfig, Secret, UdpConfig};
-use crate::relay::Endpoint;
+use super::{AuthConfig, Config, ConfigError, HlsConfig, RtspTransport, Secret, TranscodeConfig, UdpConfig};
+use crate::relay::RelaySpec;
 
 /// Secrets that stand in documentation and examples; a server that starts with one is open to everybody.
 const SAMPLE_SECRETS: [&str; 6] =
     ["changeme", "change-me", "change me", "secret", "password", "changeme-changeme-changeme"];
 /// Bytes of media that a rendition must be allowed at least.
 const MIN_HLS_BYTES: u64 = 1 << 20;
+/// Bits per second that sound in stereo can have.
+const BITRATES_BPS: core::ops::RangeInclusive<u32> = 32_000..=510_000;
 /// Bytes that a signing key has at least.
 const MIN_KEY: usize = 16;
 
@@ -22,17 +24,20 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its key.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        for (name, absent) in [("rtsp", &self.rtsp), ("srt", &self.srt), ("webrtc", &self.webrtc)] {
-            if !absent.listen.is_off() {
-                return Err(ConfigError::new(format!(
-                    "{name}.listen: {name} is not in this build of arcly; the only value is \"off\""
-                )));
-            }
-        }
         match (&self.tls.cert, &self.tls.key) {
             (Some(_), None) => return Err(ConfigError::new("tls.key: a certificate needs its private key")),
             (None, Some(_)) => return Err(ConfigError::new("tls.cert: a private key needs its certificate")),
             _ => {}
+        }
+        if !self.rtsp.transports.contains(&RtspTransport::Tcp) {
+            return Err(ConfigError::new(
+                "rtsp.transports: `tcp` is what clients fall back to, and cannot be left out",
+            ));
+        }
+        self.rtsp.multicast.groups()?;
+        if let Some(name) = &self.rtsp.back_channel {
+            StreamKey::parse(&format!("live/cam/{name}"))
+                .map_err(|error| ConfigError::new(format!("rtsp.back_channel: `{name}`: {error}")))?;
         }
         if self.egress.tick.0 > Tick::MAX.interval() {
             return Err(ConfigError::new(
@@ -45,14 +50,14 @@ impl Config {
             }
         }
         for (at, relay) in self.relays.iter().enumerate() {
-            let wrong = |end, error| ConfigError::new(format!("relays[{at}].{end}: {error}"));
-            let from = Endpoint::parse_remote(&relay.from).map_err(|e| wrong("from", e))?;
-            let to = Endpoint::parse_remote(&relay.to).map_err(|e| wrong("to", e))?;
-            Endpoint::check_pair(&from, &to).map_err(|e| wrong("to", e))?;
+            RelaySpec::new(relay).map_err(|wrong| ConfigError::new(format!("relays[{at}].{wrong}")))?;
         }
+        self.srt.server()?;
+        self.webrtc.server()?;
         self.hls.validate()?;
         self.record.options()?;
         self.record.rules()?;
+        self.transcode.validate()?;
         self.udp.validate()?;
         self.auth.validate()
     }
@@ -78,6 +83,20 @@ impl HlsConfig {
             return Err(ConfigError::new("hls.max_bytes: must be at least 1MiB"));
         }
         Ok(())
+    }
+}
+
+impl TranscodeConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let bitrates =
+            [("opus_bitrate_bps", self.opus_bitrate_bps), ("aac_bitrate_bps", self.aac_bitrate_bps)];
+        match bitrates.iter().find(|(_, bitrate)| !BITRATES_BPS.contains(bitrate)) {
+            Some((key, _)) => {
+                let (least, most) = (BITRATES_BPS.start(), BITRATES_BPS.end());
+                Err(ConfigError::new(format!("transcode.{key}: must be from {least} to {most}")))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -126,9 +145,14 @@ impl AuthConfig {
     }
 }
 
+/// Whether a secret stands in documentation and examples.
+pub(crate) fn is_sample(text: &str) -> bool {
+    SAMPLE_SECRETS.iter().any(|sample| text.eq_ignore_ascii_case(sample))
+}
+
 fn check_secret(secret: &Secret, min: usize) -> Result<(), String> {
     let text = secret.reveal().map_err(|error| format!("cannot read it: {error}"))?;
-    if SAMPLE_SECRETS.iter().any(|sample| text.eq_ignore_ascii_case(sample)) {
+    if is_sample(&text) {
         return Err("this is the sample from the documentation; choose your own".into());
     }
     if text.len() < min {

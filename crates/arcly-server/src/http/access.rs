@@ -10,7 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use super::guard::Connection;
 use super::problem::Problem;
@@ -88,7 +88,7 @@ async fn check(server: &Server, parts: &Parts) -> Result<(), Problem> {
     let connection = parts.extensions.get::<Arc<Connection>>();
     let connection =
         connection.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, "the peer is not known"))?;
-    let host = host_of(parts);
+    let host = host_of(&parts.uri, &parts.headers);
     check_origin(&parts.headers, host.as_ref())?;
     if parts.method == Method::POST && !is_json(&parts.headers) {
         let detail = "send the body as `Content-Type: application/json`";
@@ -126,18 +126,24 @@ fn check_loopback(peer: IpAddr, host: Option<&Authority>) -> Result<(), Problem>
 }
 
 fn check_origin(headers: &HeaderMap, host: Option<&Authority>) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin =
-        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
-    if origin.is_some() && origin == host.map(Authority::as_str) {
-        return Ok(());
+    if is_from_elsewhere(headers, host) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "pages of another origin may not use the API"));
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "pages of another origin may not use the API"))
+    Ok(())
 }
 
-fn host_of(parts: &Parts) -> Option<Authority> {
-    let header = || parts.headers.get(header::HOST)?.to_str().ok()?.parse().ok();
-    parts.uri.authority().cloned().or_else(header)
+/// True for the request of a page that this server has not sent, as far as the browser says so.
+pub(super) fn is_from_elsewhere(headers: &HeaderMap, host: Option<&Authority>) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let origin =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, authority)| authority);
+    origin.is_none() || origin != host.map(Authority::as_str)
+}
+
+/// By which name or address the request has reached this server.
+pub(super) fn host_of(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let header = || headers.get(header::HOST)?.to_str().ok()?.parse().ok();
+    uri.authority().cloned().or_else(header)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -24,7 +24,7 @@ enum Contents {
     Gzip(&'static [u8], OnceLock<Bytes>),
 }
 
-static ASSETS: [Asset; 5] = [
+static ASSETS: [Asset; 7] = [
     Asset {
         name: "style.css",
         media_type: "text/css; charset=utf-8",
@@ -55,6 +55,16 @@ static ASSETS: [Asset; 5] = [
             include_bytes!("../../assets/web/vendor/hls-1.7.4/hls.js.gz"),
             OnceLock::new(),
         ),
+    },
+    Asset {
+        name: "webrtc.js",
+        media_type: "text/javascript; charset=utf-8",
+        contents: Contents::Plain(include_bytes!("../../assets/web/webrtc.js")),
+    },
+    Asset {
+        name: "publish.js",
+        media_type: "text/javascript; charset=utf-8",
+        contents: Contents::Plain(include_bytes!("../../assets/web/publish.js")),
     },
 ];
 

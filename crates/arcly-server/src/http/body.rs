@@ -1,4 +1,4 @@
-//! A response body that is watched: its connection is busy while it lasts, and ends when nobody takes it.
+//! The bodies of answers, and how they are watched: their connection is busy while they last, and ends when nobody takes them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 
 use arcly_core::CloseReason;
 use arcly_core::subscriber::ReaderState;
+use arcly_mux::hls::http::HlsBody;
+use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
@@ -13,6 +15,58 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::guard::{Busy, Connection, STALL_TIME};
+
+/// The body of an answer: media of HLS as they are, and everything else behind one type.
+pub(super) enum AnswerBody {
+    /// Files of HLS and DASH.
+    Hls(HlsBody),
+    /// What came through the router.
+    Other(AnyBody),
+}
+
+impl From<HlsBody> for AnswerBody {
+    fn from(body: HlsBody) -> Self {
+        Self::Hls(body)
+    }
+}
+
+impl From<AnyBody> for AnswerBody {
+    fn from(body: AnyBody) -> Self {
+        Self::Other(body)
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match &mut *self {
+            Self::Hls(body) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                polled.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
+            Self::Other(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hls(body) => body.is_end_stream(),
+            Self::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hls(body) => body.size_hint(),
+            Self::Other(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A body whose reader must keep taking.
 ///
@@ -22,9 +76,9 @@ pub(super) struct Watched<B> {
     body: B,
     _busy: Busy,
     connection: Arc<Connection>,
-    /// Since when the library has bytes that it has not come back for; shared with the watchdog.
-    taken: Arc<Mutex<Option<Instant>>>,
-    multiplexed: bool,
+    /// Where it shares the socket with others: since when the library has bytes that it has not come back for; shared with
+    /// the watchdog.
+    taken: Option<Arc<Mutex<Option<Instant>>>>,
     /// Who reads, when it is a stream.
     reader: Option<Arc<ReaderState>>,
     watchdog: Option<AbortHandle>,
@@ -37,8 +91,7 @@ impl<B> Watched<B> {
             body,
             _busy: busy,
             connection,
-            taken: Arc::default(),
-            multiplexed,
+            taken: multiplexed.then(Arc::default),
             reader: None,
             watchdog: None,
         }
@@ -51,8 +104,8 @@ impl<B> Watched<B> {
     }
 
     /// Called with the first bytes of a body that has more to come.
-    fn watch(&mut self) {
-        let (taken, connection) = (Arc::clone(&self.taken), Arc::clone(&self.connection));
+    fn watch(&mut self, taken: Arc<Mutex<Option<Instant>>>) {
+        let connection = Arc::clone(&self.connection);
         let watchdog = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(STALL_TIME / 5).await;
@@ -87,13 +140,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = &mut *self;
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if !this.multiplexed {
-            return polled;
-        }
+        let Some(taken) = &this.taken else { return polled };
         let has_bytes = matches!(polled, Poll::Ready(Some(Ok(_))));
-        *this.taken.lock() = has_bytes.then(Instant::now);
+        *taken.lock() = has_bytes.then(Instant::now);
         if has_bytes && this.watchdog.is_none() && !this.body.is_end_stream() {
-            this.watch();
+            let taken = Arc::clone(taken);
+            this.watch(taken);
         }
         polled
     }

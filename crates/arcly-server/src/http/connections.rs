@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn from(address: [u8; 4]) -> Arc<Connection> {
-        Connection::new(SocketAddr::from((address, 1)))
+        Connection::new(SocketAddr::from((address, 1)), None)
     }
 
     #[tokio::test(start_paused = true)]

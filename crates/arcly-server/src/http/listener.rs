@@ -23,11 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
-use super::body::Watched;
+use super::body::{AnswerBody, Watched};
 use super::connections::Place;
 use super::guard::{Connection, Guarded, IDLE_TIME, MAX_FIELDS, STALL_TIME};
 use super::play::{GOODBYE, Handover, Player, Socket};
-use super::{play, problem, routes};
+use super::{hls, play, problem, routes};
 use crate::net;
 use crate::server::Server;
 
@@ -89,7 +89,8 @@ enum Served {
 impl Shared {
     /// One connection, from accepted to counted. A panic ends it alone.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let connection = Connection::new(peer);
+        let local = stream.local_addr().ok();
+        let connection = Connection::new(peer, local.map(|local| local.ip()));
         let served = AssertUnwindSafe(Arc::clone(&self).admit_and_serve(stream, &connection)).catch_unwind();
         match served.await {
             Ok(Served::Ended(reason)) => self.report(&connection, reason),
@@ -207,17 +208,12 @@ impl Shared {
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
         connection: Arc<Connection>,
-    ) -> Result<http::Response<Watched<Body>>, Infallible> {
+    ) -> Result<http::Response<Watched<AnswerBody>>, Infallible> {
         let busy = connection.begin();
         let multiplexed = request.version() == Version::HTTP_2;
         let wants_upgrade = request.headers().contains_key(header::UPGRADE);
-        let mut request: Request = request.map(Body::new);
-        request.extensions_mut().insert(Arc::clone(&connection));
-        let mut response = match AssertUnwindSafe(self.routes.clone().call(request)).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(never)) => match never {},
-            Err(_) => routes::internal_error(),
-        };
+        let answered = AssertUnwindSafe(self.respond(request, &connection)).catch_unwind().await;
+        let mut response = answered.unwrap_or_else(|_| routes::internal_error().map(AnswerBody::from));
         routes::finish_headers(response.headers_mut());
         if let Some(play) = play::marked(&mut response) {
             match connection.hand_over(Handover::new(play, &response, busy)).await {}
@@ -229,6 +225,26 @@ impl Shared {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Watched::new(body, busy, connection, multiplexed).of(reader)))
+    }
+}
+
+impl Shared {
+    /// The answer, by whoever it is up to.
+    async fn respond(
+        &self,
+        request: hyper::Request<Incoming>,
+        connection: &Arc<Connection>,
+    ) -> http::Response<AnswerBody> {
+        let path = request.uri().path();
+        if hls::is_direct(path.strip_prefix('/').unwrap_or(path)) {
+            return hls::answer(&self.server, connection, request).await;
+        }
+        let mut request: Request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(connection));
+        match self.routes.clone().call(request).await {
+            Ok(response) => response.map(AnswerBody::from),
+            Err(never) => match never {},
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::access::credentials;
+use super::access::{credentials, host_of, is_from_elsewhere};
 use super::guard::Connection;
 use super::problem::Problem;
 use super::{play, ws};
@@ -45,9 +45,8 @@ pub(super) async fn answer(server: &Arc<Server>, media: Media, key: StreamKey, r
     let origin = allowed_origin(server, request.headers());
     let mut response = if *request.method() == Method::OPTIONS {
         preflight(origin.is_some())
-    } else if is_foreign_publisher(&request, origin.as_ref()) {
-        Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish; see http.cors_origins")
-            .into_response()
+    } else if is_foreign(&request, origin.as_ref()) {
+        foreign()
     } else {
         serve(server, media, key, request).await
     };
@@ -96,7 +95,7 @@ pub(super) fn agent(headers: &HeaderMap) -> Option<Arc<str>> {
 }
 
 /// What a relay says about where its stream comes from, or goes to.
-fn relayed(headers: &HeaderMap) -> Via {
+pub(super) fn relayed(headers: &HeaderMap) -> Via {
     headers.get(via::HEADER).and_then(|list| list.to_str().ok()).map(Via::decode).unwrap_or_default()
 }
 
@@ -111,10 +110,18 @@ pub(super) fn allowed_origin(server: &Server, headers: &HeaderMap) -> Option<Hea
     allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// A page whose origin is not allowed: it could not read the answer, but its stream would be published.
-fn is_foreign_publisher(request: &Request, origin: Option<&HeaderValue>) -> bool {
-    let publishes = matches!(*request.method(), Method::POST | Method::PUT);
-    publishes && origin.is_none() && request.headers().contains_key(header::ORIGIN)
+/// A page whose origin is neither allowed nor this server: it could not read the answer, but something would begin.
+pub(super) fn is_foreign(request: &Request, origin: Option<&HeaderValue>) -> bool {
+    let begins = matches!(*request.method(), Method::POST | Method::PUT);
+    let from_elsewhere =
+        || is_from_elsewhere(request.headers(), host_of(request.uri(), request.headers()).as_ref());
+    begins && origin.is_none() && from_elsewhere()
+}
+
+/// What such a page is answered, or rather its user, in the browser's tools.
+pub(super) fn foreign() -> Response {
+    Problem::new(StatusCode::FORBIDDEN, "pages of this origin may not publish or play; see http.cors_origins")
+        .into_response()
 }
 
 pub(super) fn allow(headers: &mut HeaderMap, origin: Option<HeaderValue>) {

@@ -22,9 +22,12 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::figures::Figures;
+use crate::log::lost_lines;
 use crate::process;
 use crate::server::Server;
 use crate::stats::panics;
+use crate::{srt, webrtc};
 
 /// Content type of Prometheus text.
 pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,9 +35,9 @@ pub(super) const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything, as OpenMetrics.
-pub(super) fn openmetrics(server: &Arc<Server>) -> Result<String, fmt::Error> {
+pub(super) fn openmetrics(server: &Arc<Server>, figures: Figures) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Arc::clone(server)));
+    registry.register_collector(Box::new(Moment { server: Arc::clone(server), figures }));
     let mut text = String::new();
     prometheus_client::encoding::text::encode_registry(&mut text, &registry)?;
     encode_eof(&mut text)?;
@@ -66,6 +69,13 @@ pub(super) fn to_prometheus(openmetrics: &str) -> String {
     text
 }
 
+/// A server, and what had to be asked for before.
+#[derive(Debug)]
+struct Moment {
+    server: Arc<Server>,
+    figures: Figures,
+}
+
 /// Writes families one after the other.
 struct Families<'a>(DescriptorEncoder<'a>);
 
@@ -78,6 +88,11 @@ impl Families<'_> {
     fn seconds(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
         let counter = ConstCounter::new(value);
         counter.encode(self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
+    }
+
+    fn gauge_of_float(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let gauge = ConstGauge::new(value);
+        gauge.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -120,15 +135,58 @@ fn pairs(labels: &[&str], values: &[String]) -> Vec<(String, String)> {
     labels.iter().map(|label| (*label).to_owned()).zip(values.iter().cloned()).collect()
 }
 
-impl Collector for Server {
+impl Collector for Moment {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { server, figures } = self;
         let mut families = Families(encoder);
-        self.encode_streams(&mut families)?;
-        self.encode_sessions(&mut families)?;
-        self.encode_hls(&mut families)?;
-        self.encode_recordings(&mut families)?;
-        self.encode_process(&mut families)
+        server.encode_streams(&mut families)?;
+        server.encode_sessions(&mut families)?;
+        encode_srt(&figures.srt, &mut families)?;
+        encode_webrtc(&figures.webrtc, &mut families)?;
+        server.encode_hls(&mut families)?;
+        server.encode_recordings(&mut families)?;
+        server.encode_transcoding(&mut families)?;
+        server.encode_process(&mut families)
     }
+}
+
+fn encode_srt(srt: &srt::Figures, families: &mut Families<'_>) -> fmt::Result {
+    families.gauge("arcly_srt_connections", "SRT connections that carry a stream", srt.connections())?;
+    families.gauge_of_float(
+        "arcly_srt_longest_rtt_seconds",
+        "The longest round trip of an SRT connection (msRTT)",
+        srt.longest_rtt(),
+    )?;
+    for (name, help, value) in srt.buffers() {
+        families.gauge(&format!("arcly_srt_{name}"), help, value)?;
+    }
+    for (name, help, value) in srt.totals() {
+        families.counter(&format!("arcly_srt_{name}"), help, value)?;
+    }
+    families.counters(
+        "arcly_srt_ignored_datagrams",
+        "Datagrams on the SRT port that were passed over",
+        ["reason"],
+        &srt.ignored(),
+    )
+}
+
+fn encode_webrtc(webrtc: &webrtc::Figures, families: &mut Families<'_>) -> fmt::Result {
+    families.gauge("arcly_webrtc_sessions", "WebRTC sessions, connected or not", webrtc.sessions())?;
+    families.gauge_of_float(
+        "arcly_webrtc_longest_rtt_seconds",
+        "The longest round trip to a WebRTC peer",
+        webrtc.longest_rtt(),
+    )?;
+    families.gauge_of_float(
+        "arcly_webrtc_worst_loss_ratio",
+        "The largest part of the packets of a WebRTC session that were lost in its last second",
+        webrtc.worst_loss(),
+    )?;
+    for (name, help, value) in webrtc.totals() {
+        families.counter(&format!("arcly_webrtc_{name}"), help, value)?;
+    }
+    Ok(())
 }
 
 impl Server {
@@ -210,6 +268,22 @@ impl Server {
                 certificate.rejected(),
             )?;
         }
+        families.counter(
+            "arcly_log_lines_lost",
+            "Log lines that were not written because stderr took them too slowly",
+            lost_lines(),
+        )?;
+        let dropped = self.datagram_counters();
+        families.counter(
+            "arcly_rtsp_foreign_datagrams",
+            "Datagrams for RTSP that came from where no session is",
+            dropped.bad_source,
+        )?;
+        families.counter(
+            "arcly_rtsp_overrun_datagrams",
+            "Datagrams that a session of RTSP did not look at in time",
+            dropped.overrun,
+        )?;
         families.counter("arcly_panics", "Tasks that panicked; always a bug", panics())
     }
 
@@ -235,6 +309,24 @@ impl Server {
             "Recordings that failed, by reason; what fails again for the same reason counts once",
             ["reason"],
             &recorded.failures,
+        )
+    }
+
+    fn encode_transcoding(&self, families: &mut Families<'_>) -> fmt::Result {
+        let usage = self.engine().transcoding();
+        let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        families.gauge("arcly_renditions", "Streams with other sound", count(usage.renditions))?;
+        families.gauge("arcly_transcoders", "Tracks that are being transcoded", count(usage.sessions))?;
+        families.counter("arcly_transcoded_frames", "Frames made by transcoding", usage.frames_out)?;
+        families.counter(
+            "arcly_transcode_failures",
+            "Frames that could not be transcoded, and are silent",
+            usage.failed,
+        )?;
+        families.seconds(
+            "arcly_transcode_seconds",
+            "Time that threads have spent on transcoding",
+            usage.busy.as_secs_f64(),
         )
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!   TcpListener ─► Guarded ─► hyper (h1, h2) ─► routes ─┬─ media   *.flv in and out, WebSocket ─► play, Egress
 //!                  framing,                              ├─ hls     *.m3u8, *.m4s
-//!                  deadlines                             ├─ pages   list of streams, player, assets
+//!                  deadlines                             ├─ webrtc  /whip, /whep: offers and answers; media go over UDP
+//!                                                        ├─ pages   list of streams, player, assets
 //!                                                        ├─ api     /api/v1, loopback or credentials
 //!                                                        └─ metrics, health
 //! ```
@@ -27,6 +28,7 @@ mod recordings;
 mod relays;
 mod routes;
 mod streams;
+mod webrtc;
 mod ws;
 
 pub(crate) use connections::Connections;

@@ -1,4 +1,4 @@
-//! Pages for people: the list of streams, and a player for each.
+//! Pages for people: the list of streams, and for each of them a player, and a page that publishes it.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::server::Server;
 
 const INDEX: &str = include_str!("../../assets/web/index.html");
 const PLAYER: &str = include_str!("../../assets/web/player.html");
+const PUBLISH: &str = include_str!("../../assets/web/publish.html");
 
 /// What a page may do: nothing from anywhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -37,8 +38,9 @@ pub(super) async fn index(State(server): State<Arc<Server>>, headers: HeaderMap)
             .replace("{STYLE}", &href("style.css"))
             .replace("{SCRIPT}", &href("streams.js"))
             .replace("{RTMP_PORT}", &rtmp_port(&server).unwrap_or_default())
+            .replace("{WEBRTC_HIDDEN}", hidden_unless(has_webrtc(&server)))
             .replace("{COUNT}", &count(items.len()))
-            .replace("{EMPTY}", if items.is_empty() { "" } else { " hidden" })
+            .replace("{EMPTY}", hidden_unless(items.is_empty()))
             .replace("{STREAMS}", &items.iter().map(list_item).collect::<String>());
         html(StatusCode::OK, page)
     };
@@ -59,18 +61,44 @@ pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
         if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
     let message = if known { String::new() } else { format!("There is no stream {key} at the moment.") };
     let rtmp = rtmp_port(server);
-    let page = PLAYER
-        .replace("{STYLE}", &href("style.css"))
+    let page = with_webrtc(PLAYER, server)
         .replace("{MPEGTS}", &href("mpegts.js"))
         .replace("{HLS}", if server.hls().is_some() { href("hls.js") } else { String::new() }.as_str())
         .replace("{SCRIPT}", &href("player.js"))
         .replace("{STATE}", state)
         .replace("{RTMP_PORT}", &rtmp.clone().unwrap_or_default())
-        .replace("{RTMP_HIDDEN}", if rtmp.is_some() { "" } else { " hidden" })
-        .replace("{MESSAGE_HIDDEN}", if known { " hidden" } else { "" })
+        .replace("{RTMP_HIDDEN}", hidden_unless(rtmp.is_some()))
+        .replace("{MESSAGE_HIDDEN}", hidden_unless(!known))
         .replace("{MESSAGE}", &message)
         .replace("{NAME}", key.as_str());
     html(status, page)
+}
+
+/// The page that publishes a stream, whether there is one or not.
+pub(super) fn publisher(server: &Server, key: &StreamKey) -> Response {
+    let https = server.addr("https").map(|addr| addr.port().to_string()).unwrap_or_default();
+    let page = with_webrtc(PUBLISH, server)
+        .replace("{SCRIPT}", &href("publish.js"))
+        .replace("{HTTPS_PORT}", &https)
+        .replace("{NAME}", key.as_str());
+    html(StatusCode::OK, page)
+}
+
+/// What the pages that speak WebRTC have in common.
+fn with_webrtc(page: &str, server: &Server) -> String {
+    let is_there = has_webrtc(server);
+    page.replace("{STYLE}", &href("style.css"))
+        .replace("{WEBRTC}", &href("webrtc.js"))
+        .replace("{WEBRTC_STATE}", if is_there { "on" } else { "" })
+        .replace("{WEBRTC_HIDDEN}", hidden_unless(is_there))
+}
+
+fn has_webrtc(server: &Server) -> bool {
+    server.addr("webrtc").is_some()
+}
+
+const fn hidden_unless(shown: bool) -> &'static str {
+    if shown { "" } else { " hidden" }
 }
 
 /// What follows the host in RTMP addresses; `None` when there is no RTMP.

@@ -121,7 +121,7 @@ impl Handover {
             // Woken for nothing, or before the tracks are said: the file's header has to come first.
             let has_begun = |stream: &DerivedSubscriber<Packetizer>| {
                 let subscription = stream.subscription();
-                let ended = subscription.stream().log().closed().is_some();
+                let ended = subscription.log().closed().is_some();
                 ended || subscription.state().close_reason().is_some() || !subscription.tracks().is_empty()
             };
             while !has_begun(&stream) {

@@ -12,17 +12,21 @@ use serde_json::{Value, json};
 
 use super::api::{done, time};
 use super::problem::Problem;
+use crate::figures::Figures;
 use crate::server::Server;
 
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
     let mut readers: Vec<_> = server.engine().streams().iter().flat_map(|stream| stream.readers()).collect();
     readers.sort_unstable_by_key(|reader| reader.id);
-    Json(json!({ "items": readers.iter().map(|reader| describe(reader)).collect::<Vec<_>>() }))
+    let figures = Figures::of(&server).await;
+    Json(json!({ "items": readers.iter().map(|reader| describe(reader, &figures)).collect::<Vec<_>>() }))
 }
 
 pub(super) async fn one(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
-    find(&server, &id)
-        .map_or_else(|problem| problem.into_response(), |reader| Json(describe(&reader)).into_response())
+    match find(&server, &id) {
+        Ok(reader) => Json(describe(&reader, &Figures::of(&server).await)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 pub(super) async fn disconnect(State(server): State<Arc<Server>>, Path(id): Path<String>) -> Response {
@@ -42,9 +46,9 @@ fn find(server: &Server, id: &str) -> Result<Arc<ReaderState>, Problem> {
     })
 }
 
-fn describe(reader: &ReaderState) -> Value {
+fn describe(reader: &ReaderState, figures: &Figures) -> Value {
     let stats = reader.stats();
-    json!({
+    let mut shown = json!({
         "id": reader.id,
         "path": reader.key.as_str(),
         "protocol": reader.client.protocol,
@@ -62,5 +66,7 @@ fn describe(reader: &ReaderState) -> Value {
             "bytes": skip.bytes,
             "milliseconds": skip.time.to_millis(),
         })),
-    })
+    });
+    figures.describe(&mut shown, &reader.client, &reader.key, false);
+    shown
 }

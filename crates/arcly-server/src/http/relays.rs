@@ -9,21 +9,13 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::{self, done, time};
 use super::problem::Problem;
+use crate::config::{RelayConfig, Span};
 use crate::relay::{Reach, RelayError, RelayInfo};
 use crate::server::Server;
-
-/// What starts a relay.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    from: String,
-    to: String,
-}
 
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
     let items: Vec<Value> = server.relays().list().iter().map(describe).collect();
@@ -39,11 +31,11 @@ pub(super) async fn start(
     State(server): State<Arc<Server>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let wanted: Wanted = match api::body(body, "{\"from\": URL or stream, \"to\": URL or stream}") {
+    let wanted: RelayConfig = match api::body(body, "{\"from\": URL or stream, \"to\": URL or stream}") {
         Ok(wanted) => wanted,
         Err(problem) => return problem.into_response(),
     };
-    match server.relays().start(&wanted.from, &wanted.to, reach(&server)).await {
+    match server.relays().start(&wanted, reach(&server)).await {
         Ok(relay) => {
             let location = format!("/api/v1/relays/{}", relay.id);
             (StatusCode::CREATED, [(header::LOCATION, location)], Json(describe(&relay))).into_response()
@@ -83,6 +75,8 @@ fn describe(relay: &RelayInfo) -> Value {
         "id": relay.id,
         "from": relay.from.to_string(),
         "to": relay.to.to_string(),
+        "on_demand": relay.close_after.is_some(),
+        "close_after": relay.close_after.map(|time| Span(time).to_string()),
         "state": relay.state,
         "since": time(relay.since),
         "attempts": relay.attempts,

@@ -10,14 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::guard::Connection;
 use super::media::Media;
 use super::problem::Problem;
-use super::{access, api, assets, hls, media, metrics, pages, recordings};
+use super::{access, api, assets, hls, media, metrics, pages, recordings, webrtc};
+use crate::figures::Figures;
 use crate::server::Server;
-
-/// What a path that is no page is asked for: its ending, and the protocol that it would be.
-const ABSENT: [(&str, &str); 3] =
-    [("whip", "WebRTC"), ("whep", "WebRTC"), ("publish", "publishing from a browser")];
 
 /// Everything that the HTTP listeners serve.
 pub(crate) fn router(server: Arc<Server>) -> Router {
@@ -43,7 +41,9 @@ async fn ready(State(server): State<Arc<Server>>) -> Response {
 }
 
 async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    let Ok(text) = metrics::openmetrics(&server) else { return internal_error().map(Body::new) };
+    let Ok(text) = metrics::openmetrics(&server, Figures::of(&server).await) else {
+        return internal_error().map(Body::new);
+    };
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("application/openmetrics-text") {
         return ([(header::CONTENT_TYPE, metrics::OPENMETRICS)], text).into_response();
@@ -58,7 +58,10 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
         return recordings::answer(&server, key, file, request).await;
     }
     if hls::is_file(&path) {
-        return hls::answer(&server, &path, request).await;
+        let Some(connection) = request.extensions().get::<Arc<Connection>>().cloned() else {
+            return internal_error();
+        };
+        return hls::answer(&server, &connection, request).await.map(Body::new);
     }
     if let Some((name, container)) = Media::of(&path) {
         return match StreamKey::parse(name) {
@@ -66,25 +69,22 @@ async fn by_path(State(server): State<Arc<Server>>, request: Request) -> Respons
             Err(_) => media::with_cors(&server, &request, not_found().into_response()),
         };
     }
+    if let Some(target) = webrtc::Target::of(&path) {
+        return webrtc::answer(&server, target, request).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return not_allowed().into_response();
     }
-    if let Some((_, what)) = ABSENT.iter().find(|(ending, _)| is_ending(&path, ending)) {
-        let detail = format!(
-            "this build of arcly has no {what}; it serves RTMP, HLS (/index.m3u8), DASH (/manifest.mpd), HTTP-FLV (.flv), \
-             MP4 (.mp4) and MPEG-TS (.ts)"
-        );
-        return Problem::new(StatusCode::NOT_FOUND, detail).into_response();
+    if let Some(name) = path.strip_suffix("/publish") {
+        return match StreamKey::parse(name) {
+            Ok(key) => pages::publisher(&server, &key),
+            Err(_) => not_found().into_response(),
+        };
     }
     match StreamKey::parse(&path) {
         Ok(key) => pages::player(&server, &key).await,
         Err(_) => not_found().into_response(),
     }
-}
-
-fn is_ending(path: &str, ending: &str) -> bool {
-    let Some(rest) = path.strip_suffix(ending) else { return false };
-    ending.starts_with('.') || rest.ends_with('/')
 }
 
 /// The same for everything that is not a name, so that it tells nothing.
@@ -95,7 +95,7 @@ pub(super) fn not_found() -> Problem {
 fn not_allowed() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "publish with POST to /app/stream.flv; everything else is read with GET",
+        "publish with POST to /app/stream.flv or /app/stream/whip; everything else is read with GET",
     )
 }
 
@@ -109,24 +109,4 @@ pub(crate) fn finish_headers(headers: &mut HeaderMap) {
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::SERVER, HeaderValue::from_static("arcly"));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endings() {
-        let cases = [
-            ("live/cam.ts", None),
-            ("live/cam/whep", Some("WebRTC")),
-            ("live/publish", Some("publishing from a browser")),
-            ("live/mywhep", None),
-            ("live/cam", None),
-        ];
-        for (path, what) in cases {
-            let got = ABSENT.iter().find(|(ending, _)| is_ending(path, ending)).map(|(_, what)| *what);
-            assert_eq!(got, what, "{path}");
-        }
-    }
 }

@@ -14,19 +14,23 @@ use serde_json::{Map, Value, json};
 
 use super::api::{done, time};
 use super::problem::Problem;
+use crate::figures::Figures;
 use crate::server::Server;
 
 /// What comes before a stream's name.
 const PREFIX: &str = "/api/v1/streams/";
 
 pub(super) async fn list(State(server): State<Arc<Server>>) -> Json<Value> {
-    let items: Vec<Value> = server.engine().infos().iter().map(describe).collect();
+    let figures = Figures::of(&server).await;
+    let items: Vec<Value> = server.engine().infos().iter().map(|info| describe(info, &figures)).collect();
     Json(json!({ "items": items }))
 }
 
 pub(super) async fn one(State(server): State<Arc<Server>>, OriginalUri(uri): OriginalUri) -> Response {
-    find(&server, &uri)
-        .map_or_else(|problem| problem.into_response(), |info| Json(describe(&info)).into_response())
+    match find(&server, &uri) {
+        Ok(info) => Json(describe(&info, &Figures::of(&server).await)).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 pub(super) async fn disconnect(State(server): State<Arc<Server>>, OriginalUri(uri): OriginalUri) -> Response {
@@ -52,7 +56,8 @@ fn find(server: &Server, uri: &Uri) -> Result<StreamInfo, Problem> {
 }
 
 /// A stream as the API shows it.
-fn describe(info: &StreamInfo) -> Value {
+fn describe(info: &StreamInfo, figures: &Figures) -> Value {
+    let describe_publisher = |publisher| describe_publisher(publisher, &info.key, figures);
     let publisher = info.publishers.first().map(|publisher| describe_publisher(publisher));
     json!({
         "path": info.key.as_str(),
@@ -71,15 +76,17 @@ fn describe(info: &StreamInfo) -> Value {
     })
 }
 
-fn describe_publisher(publisher: &PublisherState) -> Value {
-    json!({
+fn describe_publisher(publisher: &PublisherState, key: &StreamKey, figures: &Figures) -> Value {
+    let mut shown = json!({
         "protocol": publisher.client.protocol,
         "remote": publisher.client.remote.map(|remote| remote.to_string()),
         "since": time(publisher.since),
         "frames": publisher.frames(),
         "bytes": publisher.bytes(),
         "frames_dropped": publisher.dropped(),
-    })
+    });
+    figures.describe(&mut shown, &publisher.client, key, true);
+    shown
 }
 
 fn measured_tracks(info: &StreamInfo) -> Vec<Value> {

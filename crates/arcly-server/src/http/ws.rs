@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::log::{Budget, Progress};
+use arcly_core::rendition::FLV_AUDIO;
 use arcly_core::{
     CloseReason, DerivedSubscriber, PlayRequest, PlaybackRegistry as _, StreamError, TimeDelta,
 };
@@ -49,7 +50,7 @@ pub(super) async fn upgrade(
         Ok(upgrade) => upgrade,
         Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
     };
-    let reader = match server.engine().subscribe(play).await {
+    let reader = match server.engine().subscribe(play.audio_or_as_asked(FLV_AUDIO)).await {
         Ok(subscription) => subscription.into_derived(0, Packetizer::new),
         Err(error) => return Problem::refused(&error).into_response(),
     };

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use arcly_core::StreamKey;
 use arcly_rtmp::{RtmpUrl, Target};
+use arcly_rtsp::RtspUrl;
+use arcly_srt::url::ConnectMode;
 use url::Url;
 
 use super::Endpoint;
@@ -68,6 +70,11 @@ impl Route {
             (Endpoint::Stream(own), far) | (far, Endpoint::Stream(own)) => (far, own),
             _ => return Err(RelayError::Invalid("one end must be a stream of this server".into())),
         };
+        if let Endpoint::Srt(url) = far
+            && url.mode == ConnectMode::Listener
+        {
+            return Self::waiting(far, reach);
+        }
         let Some(place) = Place::of(far)? else { return Ok(Self::default()) };
         let at = place.resolve().await?;
         if reach == Reach::Public
@@ -78,12 +85,23 @@ impl Route {
                  auth.private_relays = true"
             )));
         }
-        let other = if at.iter().any(|addr| is_own(*addr, listeners)) { place.key } else { None };
+        let reached = |addr: &SocketAddr| is_own(*addr, place.datagrams, listeners);
+        let other = if at.iter().any(reached) { place.key } else { None };
         let within = other.map(|other| match from {
             Endpoint::Stream(_) => (own.clone(), other),
             _ => (other, own.clone()),
         });
         Ok(Self { at, within })
+    }
+
+    /// Nobody is connected to: somebody else does that, to a port of this machine.
+    fn waiting(far: &Endpoint, reach: Reach) -> Result<Self, RelayError> {
+        if reach == Reach::Public {
+            return Err(RelayError::Forbidden(format!(
+                "{far} would open a port of this machine, which relays of the API may not unless auth.private_relays = true"
+            )));
+        }
+        Ok(Self::default())
     }
 }
 
@@ -93,6 +111,8 @@ struct Place {
     port: u16,
     /// The stream as an arcly names it.
     key: Option<StreamKey>,
+    /// It is asked for by datagrams.
+    datagrams: bool,
 }
 
 impl Place {
@@ -102,9 +122,26 @@ impl Place {
                 let url: RtmpUrl =
                     url.as_str().parse().map_err(|error| RelayError::Invalid(format!("{end}: {error}")))?;
                 let key = Target::new(&url.app, "", &url.name()).ok().map(|target| target.key);
-                Ok(Some(Self { host: url.host.to_string(), port: url.port, key }))
+                Ok(Some(Self { host: url.host.to_string(), port: url.port, key, datagrams: false }))
+            }
+            Endpoint::Rtsp(url) => {
+                let url: RtspUrl =
+                    url.as_str().parse().map_err(|error| RelayError::Invalid(format!("{end}: {error}")))?;
+                let key = StreamKey::parse(&percent_decode(url.path())).ok();
+                Ok(Some(Self { host: url.host.to_string(), port: url.port, key, datagrams: false }))
+            }
+            Endpoint::Srt(url) => {
+                let key = url.stream_id().and_then(|id| StreamKey::parse(&id.resource).ok());
+                Ok(Some(Self { host: url.host.clone(), port: url.port, key, datagrams: true }))
             }
             Endpoint::Http(url) => Ok(Some(Self::of_http(url))),
+            Endpoint::WebRtc(url) => {
+                let path = percent_decode(url.endpoint().path());
+                let name = path.trim_start_matches('/').strip_suffix(url.role().as_str());
+                let name = name.and_then(|name| name.strip_suffix('/'));
+                let key = name.and_then(|name| StreamKey::parse(name).ok());
+                Ok(Some(Self { host: url.host().to_owned(), port: url.port(), key, datagrams: false }))
+            }
             Endpoint::File(_) | Endpoint::Udp(_) | Endpoint::Stream(_) => Ok(None),
         }
     }
@@ -117,6 +154,7 @@ impl Place {
             host: url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
             port: url.port_or_known_default().unwrap_or(80),
             key: name.and_then(|name| StreamKey::parse(name).ok()),
+            datagrams: false,
         }
     }
 
@@ -130,10 +168,16 @@ impl Place {
     }
 }
 
-/// True when connecting to `addr` reaches one of the listeners.
-fn is_own(addr: SocketAddr, listeners: &[Listener]) -> bool {
+/// True when connecting to `addr` reaches one of the listeners: SRT's in datagrams, the others' else.
+fn is_own(addr: SocketAddr, datagrams: bool, listeners: &[Listener]) -> bool {
     let ip = addr.ip().to_canonical();
-    let connected = |listener: &&Listener| listener.addr.port() == addr.port() && listener.protocol != "udp";
+    let connected = |listener: &&Listener| {
+        let takes_it = match listener.protocol {
+            "udp" | "rtp" | "rtcp" | "webrtc" | "webrtc-tcp" => false,
+            protocol => (protocol == "srt") == datagrams,
+        };
+        takes_it && listener.addr.port() == addr.port()
+    };
     listeners.iter().filter(connected).any(|listener| {
         let bound = listener.addr.ip().to_canonical();
         // Connecting to the unspecified address is connecting to this machine.
@@ -144,6 +188,11 @@ fn is_own(addr: SocketAddr, listeners: &[Listener]) -> bool {
 /// Only an address of this machine can be bound.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// True for an address of the public Internet.
+pub(super) fn is_public(ip: IpAddr) -> bool {
+    class_of(ip).is_none()
 }
 
 /// What an address is called that is not of the public Internet; `None` for one that is.
@@ -239,7 +288,12 @@ mod tests {
     #[tokio::test]
     async fn h23_what_leads_back_here() {
         let listener = |protocol, addr: &str| Listener { protocol, addr: addr.parse().unwrap() };
-        let listeners = [listener("rtmp", "[::]:1935"), listener("http", "127.0.0.1:8080")];
+        let listeners = [
+            listener("rtmp", "[::]:1935"),
+            listener("rtsp", "[::]:8554"),
+            listener("http", "127.0.0.1:8080"),
+            listener("srt", "[::]:8890"),
+        ];
         let cases = [
             ("live/a", "rtmp://127.0.0.1/live/b", Some("live/a > live/b")),
             ("live/a", "rtmp://127.9.8.7/live/b?token=x", Some("live/a > live/b")),
@@ -247,7 +301,19 @@ mod tests {
             ("rtmp://localhost/live/b", "live/a", Some("live/b > live/a")),
             ("http://127.0.0.1:8080/live/%62.flv", "live/a", Some("live/b > live/a")),
             ("http://127.0.0.1:8080/live/b.ts", "live/a", Some("live/b > live/a")),
+            ("rtsp://localhost:8554/live/b", "live/a", Some("live/b > live/a")),
+            ("live/a", "rtsp://127.0.0.1:8554/live/%62?x=y", Some("live/a > live/b")),
+            ("live/a", "rtsp://127.0.0.1/live/b", None),
             ("live/a", "live/b", Some("live/a > live/b")),
+            ("live/a", "whip+http://127.0.0.1:8080/live/b/whip", Some("live/a > live/b")),
+            ("whep+http://localhost:8080/live/%62/whep?x=y", "live/a", Some("live/b > live/a")),
+            ("whep+http://127.0.0.1:8080/live/b", "live/a", None),
+            ("whep+http://127.0.0.1:8081/live/b/whep", "live/a", None),
+            ("live/a", "srt://127.0.0.1:8890?streamid=publish:live/b", Some("live/a > live/b")),
+            ("srt://localhost:8890?streamid=live/b&mode=caller", "live/a", Some("live/b > live/a")),
+            ("live/a", "srt://127.0.0.1:1935?streamid=publish:live/b", None),
+            ("live/a", "rtmp://127.0.0.1:8890/live/b", None),
+            ("srt://:9000", "live/a", None),
             ("live/a", "rtmp://127.0.0.1:1940/live/b", None),
             ("live/a", "rtmp://192.0.2.1/live/b", None),
             ("http://127.0.0.2:8080/live/b.flv", "live/a", None),

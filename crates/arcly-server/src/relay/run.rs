@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::log::{LagPolicy, Read, Retention, StartMode};
+use arcly_core::rendition::{TS_AUDIO, WEBRTC_AUDIO};
 use arcly_core::{
     AppSpec, Engine, MediaEvent, PlayRequest, PlaybackRegistry as _, PublishRegistry as _, PublishRequest,
     StreamError, StreamKey, TimeDelta, Timestamp,
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::container::{Container, Writer};
 use super::file::{self, FileSource, container, named};
 use super::http::{self, Remote};
-use super::{Endpoint, rtmp};
+use super::{Endpoint, clients};
 use crate::udp;
 
 /// How long a push waits for its stream before it reports that there is none.
@@ -44,8 +45,20 @@ pub async fn pull(
     key: StreamKey,
     cancel: &CancellationToken,
 ) -> Result<(), StreamError> {
-    if let Endpoint::Rtmp(url) = from {
-        return rtmp::pull(engine, url, at, key, cancel).await;
+    match from {
+        Endpoint::Rtmp(url) => {
+            return clients::rtmp(url, at)?.pull(engine.clone(), key, cancel.clone()).await;
+        }
+        Endpoint::Rtsp(url) => {
+            return clients::rtsp(url, at)?.pull(engine.clone(), key, cancel.clone()).await;
+        }
+        Endpoint::Srt(url) => {
+            return clients::srt(url, at).pull(engine.clone(), key, cancel.clone()).await;
+        }
+        Endpoint::WebRtc(url) => {
+            return clients::webrtc(url, at)?.pull(engine.clone(), key, cancel.clone()).await;
+        }
+        _ => {}
     }
     cancel.run_until_cancelled(pull_plain(engine, from, at, key)).await.unwrap_or(Ok(()))
 }
@@ -59,7 +72,9 @@ async fn pull_plain(
 ) -> Result<(), StreamError> {
     let request = PublishRequest::internal(key.clone(), "relay");
     match from {
-        Endpoint::Rtmp(_) => Err(StreamError::protocol("RTMP is pulled by its client")),
+        Endpoint::Rtmp(_) | Endpoint::Rtsp(_) | Endpoint::Srt(_) | Endpoint::WebRtc(_) => {
+            Err(StreamError::protocol("RTMP, RTSP, SRT and WebRTC are pulled by their clients"))
+        }
         Endpoint::Http(url) => {
             // Whoever publishes makes room for a stream that is there only, and not for itself.
             let body = http::open(Remote { url, at, via: &engine.via(&key) }).await?;
@@ -98,7 +113,22 @@ pub async fn push(
 ) -> Result<(), StreamError> {
     let request = PlayRequest::internal(key, "relay").wait(WAIT);
     match to {
-        Endpoint::Rtmp(url) => rtmp::push(engine, request, url, at, cancel).await,
+        Endpoint::Rtmp(url) => {
+            let client = clients::rtmp(url, at)?;
+            clients::push(engine, request, cancel, |subscription| client.push(subscription, cancel)).await
+        }
+        Endpoint::Rtsp(url) => {
+            let client = clients::rtsp(url, at)?;
+            clients::push(engine, request, cancel, |subscription| client.push(subscription, cancel)).await
+        }
+        Endpoint::Srt(url) => {
+            let (client, request) = (clients::srt(url, at), request.audio_or_as_asked(TS_AUDIO));
+            clients::push(engine, request, cancel, |subscription| client.push(subscription, cancel)).await
+        }
+        Endpoint::WebRtc(url) => {
+            let (client, request) = (clients::webrtc(url, at)?, request.audio_or_as_asked(WEBRTC_AUDIO));
+            clients::push(engine, request, cancel, |subscription| client.push(subscription, cancel)).await
+        }
         Endpoint::Http(url) => {
             let pushing = async {
                 let subscription = engine.subscribe(request).await?;

@@ -4,31 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arcly_core::{Engine, StreamKey};
+use arcly_core::{Engine, StreamKey, StreamState};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::demand::Demand;
 use super::route::Route;
-use super::{Endpoint, Reach, RelayError, pull, push};
+use super::spec::RelaySpec;
+use super::task::keep_running;
+use super::{Endpoint, Reach, RelayError};
+use crate::config::RelayConfig;
 use crate::server::Listener;
 
 /// Relays of one server.
 const MAX_RELAYS: usize = 1_000;
-/// First and longest pause before another attempt; each is twice the one before.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An attempt that lasted so long was a good one: the next pause is the first again.
-const GOOD: Duration = Duration::from_secs(30);
 
 /// What a relay is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RelayState {
-    /// It connects, or waits for the stream that it pushes.
+    /// It is on demand, and nobody wants its stream.
+    Idle,
+    /// It connects, or pushes, or waits for the stream that it pushes.
     Connecting,
+    /// It pulls, and the stream is there.
+    Running,
     /// It waits before another attempt.
     Waiting,
     /// It was stopped.
@@ -44,6 +47,8 @@ pub struct RelayInfo {
     pub from: Endpoint,
     /// Where it writes.
     pub to: Endpoint,
+    /// It pulls only while somebody reads its stream, and so long after; `None` for always.
+    pub close_after: Option<Duration>,
     /// What it is doing.
     pub state: RelayState,
     /// Since when it exists.
@@ -54,10 +59,22 @@ pub struct RelayInfo {
     pub last_error: Option<String>,
 }
 
-struct Entry {
-    info: Mutex<RelayInfo>,
-    reach: Reach,
-    stop: CancellationToken,
+pub(super) struct Entry {
+    pub(super) info: Mutex<RelayInfo>,
+    pub(super) reach: Reach,
+    /// The stream of this server that it publishes.
+    pub(super) published: Option<StreamKey>,
+    close_after: Option<Duration>,
+    /// Somebody asks for the stream that it publishes.
+    pub(super) wanted: Arc<Notify>,
+    pub(super) stop: CancellationToken,
+}
+
+impl Entry {
+    /// The stream that it publishes, and how long it does so without readers, when it is on demand.
+    pub(super) fn demand(&self) -> Option<(&StreamKey, Duration)> {
+        self.published.as_ref().zip(self.close_after)
+    }
 }
 
 /// The relays of one server. Each is a task that tries again until it is stopped.
@@ -67,14 +84,15 @@ pub struct Relays {
     tasks: TaskTracker,
 }
 
-struct Shared {
-    engine: Arc<Engine>,
-    listeners: Vec<Listener>,
-    entries: Mutex<Entries>,
+pub(super) struct Shared {
+    pub(super) engine: Arc<Engine>,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) entries: Mutex<Entries>,
+    demand: Arc<Demand>,
 }
 
 #[derive(Default)]
-struct Entries {
+pub(super) struct Entries {
     last: u64,
     by_id: BTreeMap<u64, Arc<Entry>>,
     /// The relays that read one stream of this server and write another, whether by name or by way of a listener.
@@ -86,7 +104,7 @@ impl Entries {
     ///
     /// # Errors
     /// The one it writes is where the one it reads comes from.
-    fn lead(&mut self, id: u64, within: Option<(StreamKey, StreamKey)>) -> Result<(), RelayError> {
+    pub(super) fn lead(&mut self, id: u64, within: Option<(StreamKey, StreamKey)>) -> Result<(), RelayError> {
         self.within.remove(&id);
         let Some((from, to)) = within else { return Ok(()) };
         let (mut reached, mut next) = (vec![to.clone()], 0);
@@ -116,8 +134,14 @@ impl core::fmt::Debug for Relays {
 }
 
 impl Relays {
-    pub(crate) fn new(engine: Arc<Engine>, listeners: Vec<Listener>, shutdown: CancellationToken) -> Self {
-        let shared = Arc::new(Shared { engine, listeners, entries: Mutex::default() });
+    /// The relays of the server whose engine asks `demand` for streams that are not there.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        demand: Arc<Demand>,
+        listeners: Vec<Listener>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let shared = Arc::new(Shared { engine, listeners, entries: Mutex::default(), demand });
         Self { shared, shutdown, tasks: TaskTracker::new() }
     }
 
@@ -126,28 +150,27 @@ impl Relays {
     ///
     /// # Errors
     /// The ends cannot be ends, lead where `reach` does not, or close a loop; or there are too many relays.
-    pub async fn start(&self, from: &str, to: &str, reach: Reach) -> Result<RelayInfo, RelayError> {
-        let (from, to) = ends(from, to)?;
-        let route = match Route::find(&from, &to, reach, &self.shared.listeners).await {
+    pub async fn start(&self, config: &RelayConfig, reach: Reach) -> Result<RelayInfo, RelayError> {
+        let spec = RelaySpec::new(config).map_err(|wrong| RelayError::Invalid(wrong.to_string()))?;
+        let route = match Route::find(&spec.from, &spec.to, reach, &self.shared.listeners).await {
             Err(RelayError::Unresolved(_)) => Route::default(),
             route => route?,
         };
-        self.launch(from, to, reach, route.within)
+        self.launch(spec, reach, route.within)
     }
 
     /// Starts a relay that the operator has configured: it may lead anywhere, and a loop shows when it is tried.
     ///
     /// # Errors
     /// The ends cannot be ends, or there are too many relays.
-    pub fn start_configured(&self, from: &str, to: &str) -> Result<RelayInfo, RelayError> {
-        let (from, to) = ends(from, to)?;
-        self.launch(from, to, Reach::Anywhere, None)
+    pub fn start_configured(&self, config: &RelayConfig) -> Result<RelayInfo, RelayError> {
+        let spec = RelaySpec::new(config).map_err(|wrong| RelayError::Invalid(wrong.to_string()))?;
+        self.launch(spec, Reach::Anywhere, None)
     }
 
     fn launch(
         &self,
-        from: Endpoint,
-        to: Endpoint,
+        spec: RelaySpec,
         reach: Reach,
         within: Option<(StreamKey, StreamKey)>,
     ) -> Result<RelayInfo, RelayError> {
@@ -156,17 +179,29 @@ impl Relays {
             return Err(RelayError::Invalid(format!("there are {MAX_RELAYS} relays already")));
         }
         let id = entries.last + 1;
+        let RelaySpec { from, to, close_after } = spec;
+        let published = match &to {
+            Endpoint::Stream(key) => Some(key.clone()),
+            _ => None,
+        };
         let info = RelayInfo {
             id,
             from,
             to,
-            state: RelayState::Connecting,
+            close_after,
+            state: if close_after.is_some() { RelayState::Idle } else { RelayState::Connecting },
             since: SystemTime::now(),
             attempts: 0,
             last_error: None,
         };
-        let stop = self.shutdown.child_token();
-        let entry = Arc::new(Entry { info: Mutex::new(info.clone()), reach, stop });
+        let entry = Arc::new(Entry {
+            info: Mutex::new(info.clone()),
+            reach,
+            published,
+            close_after,
+            wanted: Arc::default(),
+            stop: self.shutdown.child_token(),
+        });
         entries.by_id.insert(id, Arc::clone(&entry));
         if let Err(error) = entries.lead(id, within) {
             entries.by_id.remove(&id);
@@ -174,6 +209,9 @@ impl Relays {
         }
         entries.last = id;
         drop(entries);
+        if let Some(key) = &entry.published {
+            self.shared.demand.add(key.clone(), id, close_after.is_some(), Arc::clone(&entry.wanted));
+        }
         self.tasks.spawn(keep_running(Arc::clone(&self.shared), entry));
         Ok(info)
     }
@@ -183,6 +221,10 @@ impl Relays {
         let mut entries = self.shared.entries.lock();
         let Some(entry) = entries.by_id.remove(&id) else { return false };
         entries.within.remove(&id);
+        drop(entries);
+        if let Some(key) = &entry.published {
+            self.shared.demand.remove(key, id);
+        }
         entry.stop.cancel();
         true
     }
@@ -190,7 +232,17 @@ impl Relays {
     /// Every relay, by number.
     #[must_use]
     pub fn list(&self) -> Vec<RelayInfo> {
-        self.shared.entries.lock().by_id.values().map(|entry| entry.info.lock().clone()).collect()
+        let entries: Vec<_> = self.shared.entries.lock().by_id.values().cloned().collect();
+        entries.iter().map(|entry| self.describe(entry)).collect()
+    }
+
+    fn describe(&self, entry: &Entry) -> RelayInfo {
+        let mut info = entry.info.lock().clone();
+        let is_live = |key| self.shared.engine.stream(key).is_some_and(|s| s.state() == StreamState::Live);
+        if info.state == RelayState::Connecting && entry.published.as_ref().is_some_and(is_live) {
+            info.state = RelayState::Running;
+        }
+        info
     }
 
     pub(crate) fn close(&self) {
@@ -200,61 +252,4 @@ impl Relays {
     pub(crate) async fn wait(&self) {
         self.tasks.wait().await;
     }
-}
-
-fn ends(from: &str, to: &str) -> Result<(Endpoint, Endpoint), RelayError> {
-    let end = |text| Endpoint::parse_remote(text).map_err(RelayError::Invalid);
-    let (from, to) = (end(from)?, end(to)?);
-    Endpoint::check_pair(&from, &to).map_err(RelayError::Invalid)?;
-    Ok((from, to))
-}
-
-async fn keep_running(shared: Arc<Shared>, entry: Arc<Entry>) {
-    let mut pause = FIRST_PAUSE;
-    while !entry.stop.is_cancelled() {
-        let began = Instant::now();
-        let result = attempt(&shared, &entry).await;
-        if entry.stop.is_cancelled() {
-            break;
-        }
-        if began.elapsed() >= GOOD {
-            pause = FIRST_PAUSE;
-        }
-        note_failure(&entry, &result, pause);
-        if entry.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            break;
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    entry.info.lock().state = RelayState::Stopped;
-}
-
-async fn attempt(shared: &Shared, entry: &Entry) -> Result<(), String> {
-    let (id, from, to) = {
-        let mut info = entry.info.lock();
-        info.attempts += 1;
-        info.state = RelayState::Connecting;
-        (info.id, info.from.clone(), info.to.clone())
-    };
-    let finding = Route::find(&from, &to, entry.reach, &shared.listeners);
-    let Some(route) = entry.stop.run_until_cancelled(finding).await else { return Ok(()) };
-    let Route { at, within } = route.map_err(|error| error.to_string())?;
-    shared.entries.lock().lead(id, within).map_err(|error| error.to_string())?;
-    let done = match (from, to) {
-        (from, Endpoint::Stream(key)) => pull(&shared.engine, &from, &at, key, &entry.stop).await,
-        (Endpoint::Stream(key), to) => push(&shared.engine, key, &to, &at, &entry.stop).await,
-        _ => return Err("one end must be a stream of this server".into()),
-    };
-    done.map_err(|error| error.to_string())
-}
-
-fn note_failure(entry: &Entry, result: &Result<(), String>, pause: Duration) {
-    let mut info = entry.info.lock();
-    let error = match result {
-        Ok(()) => "the stream ended".to_owned(),
-        Err(error) => error.clone(),
-    };
-    tracing::info!(relay = info.id, from = %info.from, to = %info.to, %error, ?pause, "relay tries again");
-    info.state = RelayState::Waiting;
-    info.last_error = Some(error);
 }

@@ -1,11 +1,12 @@
 //! Disks that are full, gone or read-only while the witness is recorded, which notices nothing of it.
 //!
 //! The disk is a file system of 4 MiB in memory, mounted in a namespace that the server alone is in. That takes Linux, `unshare`,
-//! and permission to make one; without, the tests are skipped. What stands still is in `arcly-mux` (F41), and what a process
-//! that is killed leaves in `server/recordings.rs` (F42).
+//! and permission to make one; without, the tests are skipped. The disk that stands still (F41) is a file system in a file,
+//! frozen by the kernel, which takes the superuser; what becomes of 32 MiB that wait for one is in `arcly-mux`, and what a
+//! process that is killed leaves in `server/recordings.rs` (F42).
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::thread;
 
 use arcly_testkit::{ffprobe, need, skip};
@@ -20,6 +21,9 @@ const SIZE: u64 = 4 * MIB;
 const RECORDINGS: &str = "/api/v1/recordings";
 /// Mounts the disk, puts something on it, and becomes the server.
 const SCRIPT: &str = "mount -t tmpfs -o size=4m arcly \"$1\" && head -c \"$2\" /dev/zero > \"$1/ballast\" && shift 2 && exec \"$@\"";
+/// The same on a file system in a file, as only a block device can be frozen.
+const EXT4: &str =
+    "truncate -s 32M \"$2\" && mkfs.ext4 -q \"$2\" && mount -o loop \"$2\" \"$1\" && shift 2 && exec \"$@\"";
 /// What a part is, in the configuration below.
 const PART: f64 = 0.5;
 
@@ -32,6 +36,11 @@ struct Disk {
 impl Disk {
     /// A disk with this much room. The witness is recorded on it.
     fn start(room: u64, record: &str) -> Self {
+        Self::on(namespace(), SCRIPT, &(SIZE - room).to_string(), record)
+    }
+
+    /// What `script` mounts in a namespace, given the folder and that argument.
+    fn on(mut inside: Command, script: &str, argument: &str, record: &str) -> Self {
         let mounted_at = tempfile::tempdir().unwrap();
         let folder = mounted_at.path().to_owned();
         let config = format!(
@@ -40,8 +49,7 @@ impl Disk {
             folder.display()
         );
         let bench = Bench::start_with(&[], &config, |command| {
-            let mut inside = namespace();
-            inside.args(["sh", "-c", SCRIPT, "sh"]).arg(folder).arg((SIZE - room).to_string());
+            inside.args(["sh", "-c", script, "sh"]).arg(folder).arg(argument);
             inside.arg(command.get_program()).args(command.get_args()).env("MIMALLOC_ALLOW_THP", "0");
             *command = inside;
         });
@@ -53,6 +61,17 @@ impl Disk {
         let pid = lock(&self.bench.arcly).pid();
         let folder = self.mounted_at.path().strip_prefix("/").unwrap();
         Path::new(&format!("/proc/{pid}/root")).join(folder).join(name)
+    }
+
+    /// Lets the disk stand still for ten seconds, whatever becomes of the test.
+    fn freeze(&self) -> Child {
+        let pid = lock(&self.bench.arcly).pid().to_string();
+        let script = "fsfreeze -f \"$1\" && sleep 10; fsfreeze -u \"$1\"";
+        let mut freeze = Command::new("nsenter");
+        freeze
+            .args(["--target", &pid, "--mount", "--", "sh", "-c", script, "sh"])
+            .arg(self.mounted_at.path());
+        freeze.spawn().unwrap()
     }
 
     /// The files of the witness, whole and unfinished.
@@ -111,6 +130,21 @@ fn namespace() -> Command {
     command
 }
 
+/// The same for the superuser, who may use block devices in it.
+fn alone() -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--"]);
+    command
+}
+
+fn may_freeze() -> bool {
+    let (folder, image) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut frozen = alone();
+    frozen.args(["sh", "-c", EXT4, "sh"]).arg(folder.path()).arg(image.path().join("disk"));
+    frozen.args(["sh", "-c", "fsfreeze -f \"$0\" && fsfreeze -u \"$0\""]).arg(folder.path());
+    frozen.output().is_ok_and(|output| output.status.success())
+}
+
 fn may_mount() -> bool {
     let mount = namespace().args(["mount", "-t", "tmpfs", "-o", "size=4m", "arcly", "/tmp"]).output();
     mount.is_ok_and(|output| output.status.success())
@@ -138,13 +172,27 @@ fn seconds(ffprobe: &Path, file: &Path) -> f64 {
 /// F40: recording stops with an event; what was written plays; it goes on in another file once there is room.
 #[test]
 fn f40_the_disk_is_full() {
+    full("mp4");
+}
+
+#[test]
+fn f40_the_disk_is_full_of_mpeg_ts() {
+    full("ts");
+}
+
+#[test]
+fn f40_the_disk_is_full_of_flv() {
+    full("flv");
+}
+
+fn full(format: &str) {
     let ffprobe = need!(ffprobe);
     if !may_mount() {
         skip!("no file system may be mounted in a namespace here");
     }
     rounds(|| {
         let room = 64 << 10;
-        let disk = Disk::start(room, "");
+        let disk = Disk::start(room, &format!("format = '{format}'\n"));
         disk.wait(&["recording failed", "reason=io", "no space left"], 1, secs(30));
         disk.wait(&["recorded", "live/witness"], 1, secs(2));
         let [(name, bytes, length)] = listed(&disk.bench).try_into().expect("one file");
@@ -172,6 +220,43 @@ fn f40_the_disk_is_full() {
         }
         assert_eq!(disk.bench.metrics().labelled("arcly_recording_failures_total", "reason=\"io\""), 1.0);
         disk.check("F40, room again");
+    });
+}
+
+/// F41: the disk stands still for ten seconds, and with it whoever writes to it. What comes meanwhile waits in memory and is
+/// written afterwards.
+#[test]
+fn f41_the_disk_stands_still() {
+    let ffprobe = need!(ffprobe);
+    if !may_freeze() {
+        skip!("no file system may be made and frozen here");
+    }
+    rounds(|| {
+        let image = tempfile::tempdir().unwrap();
+        let argument = image.path().join("disk").display().to_string();
+        let disk = Disk::on(alone(), EXT4, &argument, "format = 'flv'\n");
+        let size = || {
+            let unfinished = disk.files().into_iter().find(|name| name.ends_with(".part"));
+            let path = disk.path(&format!("{}/{}", support::witness::STREAM, unfinished.unwrap_or_default()));
+            std::fs::metadata(path).map_or(0, |data| data.len())
+        };
+        assert!(eventually(secs(20), || size() > 0), "{}", disk.bench.log());
+        let mut frozen = disk.freeze();
+        thread::sleep(secs(3));
+        let stands_at = size();
+        thread::sleep(secs(5));
+        assert_eq!(size(), stands_at, "it does not stand still");
+        disk.check("F41, standing still");
+        assert!(frozen.wait().unwrap().success());
+        assert!(eventually(secs(10), || size() > stands_at + 10_000), "it does not go on");
+        disk.api(&format!("DELETE {RECORDINGS}/live/witness"), "");
+        disk.wait(&["recorded", "live/witness"], 1, secs(5));
+        let [(name, _, length)] = listed(&disk.bench).try_into().expect("one file");
+        // Without a gap, which `seconds` asserts.
+        let plays = seconds(&ffprobe, &disk.path(&name));
+        assert!(plays >= 10.0 && plays >= length - PART, "{plays} s of {length}");
+        assert!(disk.lines(&["recording failed"]).is_empty(), "{}", disk.bench.log());
+        disk.check("F41");
     });
 }
 

@@ -1,5 +1,5 @@
 //! Faults around a live server: publishers that vanish, return and change, readers that do not read, crowds, signals,
-//! and a system that runs out of something. Over RTMP and HTTP-FLV, on real sockets, each on a server of its own.
+//! and a system that runs out of something. Over RTMP, HTTP-FLV, RTSP and SRT, on real sockets, each on a server of its own.
 //!
 //! Policies that depend on time alone are tested in virtual time, in `arcly-core` (engine, timeline, egress) and
 //! `arcly-rtmp` (sessions). Where the time of a fault is shorter than in the catalogue, its test says so.
@@ -16,7 +16,9 @@ mod network;
 mod process;
 mod publishers;
 mod readers;
+mod rtsp;
 mod soak;
+mod srt;
 #[path = "../support/mod.rs"]
 mod support;
 mod upstream;

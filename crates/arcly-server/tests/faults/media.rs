@@ -183,7 +183,7 @@ fn f16_keyframes_of_7_5_mebibytes() {
         let bench = Arc::new(Bench::start(&[], ""));
         thread::sleep(secs(3));
         let calm = bench.stretch_p99();
-        let row = Row::on(&bench, "F16").memory(96 * MIB).cpu(secs(6));
+        let row = Row::on(&bench, "F16").memory(96 * MIB).kept(4 * MIB).cpu(secs(6));
         let mut publisher = row.peer().publishing("f16");
         publisher.set_chunk_size(60_000);
         let mut feed = Feed::of(Source::h264().with_pictures_of(15 << 19));

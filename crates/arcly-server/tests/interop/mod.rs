@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod joiner;
+pub(crate) mod transport;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,10 @@ impl Scene {
         let file = folder.join("arcly.toml");
         std::fs::write(&file, format!("{CONFIG}{config}")).expect("the target folder is writable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
-        command.arg("serve").arg("-c").arg(&file).args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        command.arg("serve").arg("-c").arg(&file);
+        for listen in ["--rtmp", "--rtsp", "--srt", "--webrtc", "--http"] {
+            command.args([listen, "127.0.0.1:0"]);
+        }
         command.arg("--data-dir").arg(folder.join("data")).args(["--log", LOG]).envs(env.iter().copied());
         Self { arcly: Arcly::start(&mut command), folder }
     }
@@ -216,6 +220,23 @@ pub(crate) fn publish(name: &str, ffmpeg: &Path, file: &Path, url: &str) -> Prog
     command.args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-i"]).arg(file);
     command.args(["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "flv", url]);
     Program::start(name, &mut command)
+}
+
+/// The same over and over, for tests that take as long as the machine does.
+pub(crate) fn publish_on(name: &str, ffmpeg: &Path, file: &Path, url: &str) -> Program {
+    let mut command = Command::new(ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(file);
+    command.args(["-map", "0:v?", "-map", "0:a?", "-c", "copy", "-f", "flv", url]);
+    Program::start(name, &mut command)
+}
+
+/// Waits until a program has written some media into a file.
+pub(crate) fn until_written(file: &Path) {
+    let end = Instant::now() + LIMIT;
+    while std::fs::metadata(file).map_or(0, |file| file.len()) < 32 << 10 {
+        assert!(Instant::now() < end, "{} stays empty", file.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Asserts that a player received what was sent: the same tracks, and on each the same packets, bit for bit, with the

@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-// `modules` has playwright-core. What is returned has the `browser`, and `close`, which leaves nothing behind.
-export async function launch(modules, executablePath, viewport) {
+// `modules` has playwright-core; `more` are further arguments. What is returned has the `browser`, and `close`, which leaves
+// nothing behind.
+export async function launch(modules, executablePath, viewport, more = []) {
   const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
   const profile = mkdtempSync(join(tmpdir(), "arcly-page-"));
   const browser = await chromium.launchPersistentContext(profile, {
@@ -14,7 +15,7 @@ export async function launch(modules, executablePath, viewport) {
     viewport,
     args: [
       "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+      "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required", ...more,
     ],
   });
   const close = async () => {

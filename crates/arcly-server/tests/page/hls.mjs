@@ -59,7 +59,8 @@ try {
       const player = new shaka.Player();
       await player.attach(video);
       player.configure({ streaming: { lowLatencyMode: true } });
-      player.addEventListener("error", (event) => console.error("shaka " + event.detail.code));
+      const said = (error) => console.error("shaka " + error.code + " " + JSON.stringify(error.data) + " " + (video.error?.message ?? ""));
+      player.addEventListener("error", (event) => said(event.detail));
       window.latency = () => player.getStats().liveLatency;
       await player.load(uri);
     }, server + "/" + stream + (player === "shaka" ? "/index.m3u8" : "/manifest.mpd"));

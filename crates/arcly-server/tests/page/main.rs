@@ -1,8 +1,12 @@
-//! The pages in a real browser: the list shows the test stream, the player plays it.
+//! The pages in a real browser: the list shows the test stream, the player plays it, by whatever protocol; and the page that
+//! publishes does.
+
+mod webrtc;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arcly_testkit::process::{Arcly, Guard, run_ok};
@@ -14,8 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Seconds for which streams are watched, unless `ARCLY_WATCH_SECONDS` says otherwise, as `cargo xtask test --soak` does.
 const WATCHED: u32 = 20;
 
+/// One browser at a time: two of them on two cores make each other stall, which says nothing about the server.
+fn alone() -> MutexGuard<'static, ()> {
+    static BROWSER: Mutex<()> = Mutex::new(());
+    BROWSER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn the_player_plays_the_test_stream_in_chromium() {
+    let _alone = alone();
     let (chromium, modules) = (need!(chromium), need!(node_modules));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
@@ -38,6 +49,7 @@ fn the_player_plays_the_test_stream_in_chromium() {
 
 #[test]
 fn recordings_are_listed_and_play_in_chromium() {
+    let _alone = alone();
     let (chromium, modules) = (need!(chromium), need!(node_modules));
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("arcly.toml");
@@ -64,6 +76,7 @@ fn recordings_are_listed_and_play_in_chromium() {
 
 #[test]
 fn hls_js_plays_low_latency_hls_without_a_stall() {
+    let _alone = alone();
     let (chromium, modules) = (need!(chromium), need!(node_modules));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
@@ -75,6 +88,7 @@ fn hls_js_plays_low_latency_hls_without_a_stall() {
 
 #[test]
 fn dash_js_and_shaka_player_play_without_a_stall() {
+    let _alone = alone();
     let (chromium, modules, players) = (need!(chromium), need!(node_modules), need!(dash_players));
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     let arcly = Arcly::start(command.args(["demo", "--rtmp", "off", "--http", "127.0.0.1:0"]));
@@ -142,12 +156,17 @@ fn watch(server: &str, name: &str, modules: (&Path, &Path), chromium: &Path) -> 
 
 /// A live encoder with pictures of that size.
 fn publish(ffmpeg: &Path, server: &Arcly, size: &str) -> Guard {
+    publish_with(ffmpeg, server, size, &["-tune", "zerolatency"])
+}
+
+/// The same with other options of its encoder.
+fn publish_with(ffmpeg: &Path, server: &Arcly, size: &str, options: &[&str]) -> Guard {
     let picture = format!("testsrc2=size={size}:rate=25");
     let mut command = Command::new(ffmpeg);
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", &picture]);
     command.args(["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
-    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25"]);
-    command.args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv"]);
+    command.args(["-c:v", "libx264", "-preset", "ultrafast", "-g", "25"]);
+    command.args(options).args(["-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "flv"]);
     command.arg(format!("rtmp://{}/live/demo", server.addr("rtmp")));
     Guard::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
@@ -172,7 +191,7 @@ const AWAY: Duration = Duration::from_secs(1);
 fn goes_on(name: &str, modules: (&Path, &Path), chromium: &Path, ffmpeg: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
     command
-        .args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--webrtc", "127.0.0.1:0"])
         .env("ARCLY_HLS__ALWAYS", "true");
     let arcly = Arcly::start(&mut command);
     let mut first = publish(ffmpeg, &arcly, "320x180");
@@ -195,12 +214,21 @@ fn goes_on(name: &str, modules: (&Path, &Path), chromium: &Path, ffmpeg: &Path) 
 
 #[test]
 fn f01_hls_js_goes_on_when_the_publisher_is_back_with_another_size() {
+    let _alone = alone();
     let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
     goes_on("hls", (&modules, &modules), &chromium, &ffmpeg);
 }
 
 #[test]
+fn f01_a_player_by_whep_goes_on_when_the_publisher_is_back_with_another_size() {
+    let _alone = alone();
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    goes_on("whep", (&modules, &modules), &chromium, &ffmpeg);
+}
+
+#[test]
 fn f01_dash_js_and_shaka_player_go_on_when_the_publisher_is_back_with_another_size() {
+    let _alone = alone();
     let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
     let players = need!(dash_players);
     for name in ["dashjs", "shaka-dash", "shaka"] {

@@ -1,9 +1,11 @@
-use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
 
-use arcly_testkit::process::{Arcly, run};
+use arcly_testkit::process::{Arcly, Guard, run};
 
-use crate::client::{PATIENCE, arcly, start};
+use crate::client::{PATIENCE, arcly, get, start};
 
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = run(command, PATIENCE);
@@ -52,9 +54,7 @@ fn what_the_user_must_change_ends_with_2_and_one_line() {
     let cases: &[(&[&str], &[&str])] = &[
         (&["--rtmp", &taken, "--http", "off"], &["cannot listen", &taken, "in use"]),
         (&["--rtmp", "nonsense"], &["nonsense"]),
-        (&["--rtmp", "127.0.0.1:0", "--http", "off", "--srt", ":8890"], &["srt", "not in this build"]),
-        (&["--webrtc", ":8189"], &["webrtc", "not in this build"]),
-        (&["--rtsp", ":8554"], &["rtsp", "not in this build"]),
+        (&["--webrtc", "nonsense"], &["nonsense"]),
         (&["-c", "/nonexistent/arcly.toml"], &["/nonexistent/arcly.toml"]),
         (&["--log", "a=b=c=d"], &["log.filter"]),
         (&["--no-such-flag"], &["--no-such-flag"]),
@@ -112,4 +112,36 @@ fn json_logs_are_json() {
         let time = event["timestamp"].as_str().unwrap();
         assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
     }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let mut command = arcly(&["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.args(["--rtsp", "off", "--srt", "off", "--webrtc", "off"]);
+    let mut server = Guard::spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
+    let mut stderr = BufReader::new(server.child().stderr.take().unwrap());
+    let mut listening: BTreeMap<String, SocketAddr> = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it has ended");
+        if line == "ready\n" {
+            break;
+        }
+        let (protocol, addr) =
+            line.trim().strip_prefix("listening protocol=").unwrap().split_once(' ').unwrap();
+        listening.insert(protocol.to_owned(), addr.strip_prefix("addr=").unwrap().parse().unwrap());
+    }
+    // From here on nobody reads the pipe, which holds 64 KiB: some 350 of these lines.
+    for _ in 0..1_000 {
+        let mut stranger = TcpStream::connect(listening["rtmp"]).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        stranger.write_all(b"x").unwrap();
+        // Closed with a reset or without.
+        let closed = stranger.read(&mut [0]);
+        assert!(!matches!(&closed, Err(error) if error.kind() == ErrorKind::WouldBlock), "{closed:?}");
+    }
+    assert_eq!(get(listening["http"], "/healthz", "GET", "").status, 200);
+    // And it ends, though what waits cannot be written.
+    server.signal("TERM");
+    assert!(server.wait_for(PATIENCE).is_some_and(|status| status.success()));
 }

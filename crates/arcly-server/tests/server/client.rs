@@ -121,11 +121,16 @@ pub(crate) fn read_for(addr: SocketAddr, path: &str, time: Duration) -> Vec<u8> 
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     // HTTP/1.0: no chunks, so that the body is the file.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").unwrap();
-    let (mut bytes, mut piece, end) = (Vec::new(), [0; 65_536], Instant::now() + time);
+    let (mut bytes, mut piece, mut end) = (Vec::new(), [0; 65_536], Instant::now() + PATIENCE);
     while Instant::now() < end {
         match stream.read(&mut piece) {
             Ok(0) => break,
-            Ok(count) => bytes.extend_from_slice(&piece[..count]),
+            Ok(count) => {
+                if bytes.is_empty() {
+                    end = Instant::now() + time;
+                }
+                bytes.extend_from_slice(&piece[..count]);
+            }
             Err(_) => {}
         }
     }

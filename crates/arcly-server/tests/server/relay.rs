@@ -41,7 +41,7 @@ fn relay_copies_a_file_to_a_server_and_a_stream_to_a_file() {
         let from = format!("http://{http}/live/{name}.flv");
         let mut receiving = arcly(&["relay", &from, copy.to_str().unwrap()]);
         let mut receiving = arcly_testkit::process::Guard::spawn(&mut receiving);
-        std::thread::sleep(Duration::from_secs(2));
+        wait_until("it is written", || std::fs::metadata(&copy).is_ok_and(|file| file.len() > 50_000));
         receiving.signal("TERM");
         assert_eq!(receiving.wait_for(PATIENCE).and_then(|status| status.code()), Some(0));
         drop(sending);
@@ -128,4 +128,63 @@ fn relay_reads_and_writes_mp4_files() {
     let report = run_ok(&mut arcly(&["probe", &text(&received)]), PATIENCE);
     assert!(report.contains("h264 (avc1.64001f), 640x360") && report.contains("aac (mp4a.40.2)"), "{report}");
     assert!(payloads(&received).iter().all(|track| track.len() > 20));
+}
+
+#[test]
+fn a_configured_pull_on_demand_runs_while_somebody_reads_it() {
+    let origin = start_demo();
+    let (rtmp, http) = (origin.addr("rtmp"), origin.addr("http"));
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("arcly.toml");
+    let relay = |from: &str, to: &str| {
+        format!("[[relays]]\nfrom = '{from}'\nto = 'live/{to}'\non_demand = true\nclose_after = '500ms'\n")
+    };
+    let relays = [
+        relay(&format!("rtmp://{rtmp}/live/demo"), "over-rtmp"),
+        relay(&format!("http://{http}/live/demo.flv"), "over-http"),
+        relay("rtmp://127.0.0.1:1/live/none", "down"),
+    ];
+    std::fs::write(&config, relays.concat()).unwrap();
+    let edge = start(&["-c", config.to_str().unwrap()]);
+    let at = edge.addr("http");
+    let relays = || get(at, "/api/v1/relays", "GET", "").json()["items"].clone();
+    let states = || [0, 1, 2].map(|n| relays()[n]["state"].as_str().unwrap().to_owned());
+    assert_eq!(states(), ["idle", "idle", "idle"]);
+    assert_eq!((&relays()[0]["on_demand"], &relays()[0]["close_after"]), (&true.into(), &"500ms".into()));
+
+    let connect = |path: &str| {
+        let mut socket = std::net::TcpStream::connect(at).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        std::io::Write::write_all(
+            &mut socket,
+            format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes(),
+        )
+        .unwrap();
+        let mut begin = [0; 15];
+        std::io::Read::read_exact(&mut socket, &mut begin).unwrap();
+        assert_eq!(String::from_utf8_lossy(&begin), "HTTP/1.1 200 OK", "{path}");
+        socket
+    };
+    let first = connect("/live/over-rtmp.flv");
+    let second = connect("/live/over-rtmp.ts");
+    let third = connect("/live/over-http.mp4");
+    wait_until("both are pulled", || states() == ["running", "running", "idle"]);
+    drop((first, third));
+    wait_until("what nobody reads is not", || states() == ["running", "idle", "idle"]);
+    drop(second);
+    wait_until("nor the other", || states() == ["idle", "idle", "idle"]);
+    assert_eq!(relays()[0]["attempts"], 1, "one pull was for both readers");
+    let nobody =
+        || get(http, "/api/v1/readers", "GET", "").json()["items"].as_array().is_some_and(Vec::is_empty);
+    wait_until("the source sees who leaves", nobody);
+    let playlist = get(at, "/live/over-rtmp/index.m3u8", "GET", "");
+    assert!(playlist.status == 200 && playlist.text().starts_with("#EXTM3U"), "{}", playlist.text());
+
+    let asked = std::time::Instant::now();
+    let down = get(at, "/live/down.flv", "GET", "");
+    assert!(down.status == 404 && down.text().contains("live/down"), "{}", down.text());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    let down = relays()[2].clone();
+    assert!((2..=6).contains(&down["attempts"].as_u64().unwrap()), "{down}");
+    assert_eq!(get(at, "/live/down.flv", "HEAD", "").status, 404, "who only asks does not wait");
 }

@@ -40,6 +40,67 @@ fn a_certificate_starts_https_and_rtmps() {
     assert_ne!(rtmps.port(), 0);
 }
 
+/// What a browser does that plays several renditions over HTTPS: its requests wait side by side on one connection.
+#[test]
+fn requests_of_hls_that_wait_share_one_connection_of_http_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str| dir.path().join(name);
+    put(dir.path(), &made);
+    let config = format!(
+        "[tls]\ncert = '{}'\nkey = '{}'\n[rtmp]\ntls_listen = 'off'\n[http]\ntls_listen = '127.0.0.1:0'\n",
+        file("cert.pem").display(),
+        file("key.pem").display(),
+    );
+    std::fs::write(file("arcly.toml"), config).unwrap();
+    let flags = ["demo", "--rtmp", "off", "--http", "127.0.0.1:0", "-c"];
+    let server = Arcly::start(arcly(&flags).arg(file("arcly.toml")));
+    let (http, https) = (server.addr("http"), server.addr("https").port());
+    let playlist = |name: &str| get(http, &format!("/live/demo/{name}"), "GET", "");
+    wait_until("there are playlists", || playlist("index.m3u8").status == 200);
+
+    // Thirty wait for the end of the segment in the making, of each rendition, and thirty for what comes after the next part.
+    let mut list = String::new();
+    for name in ["video0.m3u8", "audio1.m3u8"] {
+        let text = playlist(name).text();
+        let number = |tag: &str| text.lines().find_map(|line| line.strip_prefix(tag)?.parse::<u64>().ok());
+        let listed = text.lines().filter(|line| line.starts_with("#EXTINF:")).count() as u64;
+        let next = number("#EXT-X-MEDIA-SEQUENCE:").unwrap() + listed;
+        let hint =
+            text.lines().find_map(|line| line.strip_prefix("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"")).unwrap();
+        let hint = hint.trim_end_matches('"');
+        for _ in 0..15 {
+            for what in
+                [format!("{name}?_HLS_msn={next}"), format!("{name}?_HLS_msn={}", next + 1), hint.to_owned()]
+            {
+                list += &format!(
+                    "url = \"https://localhost:{https}/live/demo/{what}\"\noutput = \"/dev/null\"\n"
+                );
+            }
+        }
+    }
+    std::fs::write(file("list"), &list).unwrap();
+    let mut curl = Command::new("curl");
+    curl.args([
+        "-s",
+        "--http2",
+        "-Z",
+        "--parallel-max",
+        "100",
+        "-w",
+        "%{http_code} %{http_version} %{num_connects}\\n",
+    ]);
+    curl.args(["--resolve", &format!("localhost:{https}:127.0.0.1"), "--cacert"]).arg(file("cert.pem"));
+    let said = run(curl.arg("-K").arg(file("list")), PATIENCE);
+    let text = String::from_utf8(said.stdout).unwrap();
+    let answers: Vec<&str> = text.lines().collect();
+    assert_eq!(answers.len(), 90, "{text}");
+    assert!(answers.iter().all(|answer| answer.starts_with("200 2 ")), "{text}");
+    let connections: u32 =
+        answers.iter().filter_map(|answer| answer.rsplit(' ').next()?.parse::<u32>().ok()).sum();
+    assert_eq!(connections, 1, "{text}");
+}
+
 /// A certificate and its key, each written as a whole.
 fn put(dir: &std::path::Path, made: &rcgen::CertifiedKey<rcgen::KeyPair>) {
     for (name, text) in [("cert.pem", made.cert.pem()), ("key.pem", made.signing_key.serialize_pem())] {
@@ -83,6 +144,7 @@ fn f58_a_certificate_is_replaced_under_running_sessions() {
     curl.args(["-s", "--max-time", "8", "-o"]).arg(file("played.flv")).arg("--cacert").arg(file("old.pem"));
     curl.args(["--resolve", &format!("localhost:{https}:127.0.0.1"), &url]);
     let session = std::thread::spawn(move || run(&mut curl, PATIENCE));
+    wait_until("it plays", || get(http, "/api/v1/readers", "GET", "").text().contains("\"id\""));
     let metric = |name: &str| {
         let metrics = get(http, "/metrics", "GET", "").text();
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect(name).trim().to_owned();

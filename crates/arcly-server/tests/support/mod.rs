@@ -7,6 +7,9 @@
 //! | [`peer`] | an RTMP client that sends anything |
 //! | [`http`] | an HTTP client that sends anything, and readers and publishers of HTTP-FLV |
 //! | [`feed`] | tags of a real stream whose frames are numbered |
+//! | [`rtsp`] | an RTSP client that sends anything, and a camera made of one |
+//! | [`srt`] | an SRT caller that sends anything |
+//! | [`webrtc`] | a peer of WebRTC |
 //! | [`starved`] | how long a process has waited for a core |
 //! | [`witness`] | a publisher and two readers that count what they lose |
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -17,7 +20,10 @@ pub mod crowd;
 pub mod feed;
 pub mod http;
 pub mod peer;
+pub mod rtsp;
+pub mod srt;
 pub mod starved;
+pub mod webrtc;
 pub mod witness;
 
 use std::net::{SocketAddr, TcpStream};

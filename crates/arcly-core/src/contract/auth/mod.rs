@@ -20,6 +20,7 @@
 //! # }).unwrap();
 //! ```
 
+mod proof;
 mod rule;
 mod throttle;
 mod token;
@@ -35,6 +36,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
+pub use self::proof::LoginProof;
 pub use self::rule::{ActionSet, NameRule, RuleError};
 pub use self::throttle::{Admission, LoginThrottle, Throttled};
 pub use self::token::{
@@ -84,6 +86,8 @@ pub struct Credentials {
     pub user: Option<String>,
     /// Password.
     pub password: Option<String>,
+    /// What proves that the password of [`user`](Self::user) is known, without showing it: an answer to a Digest challenge.
+    pub proof: Option<LoginProof>,
     /// A bearer token that the protocol has a place for: an HTTP `Authorization: Bearer`, a WHIP token.
     pub token: Option<String>,
     /// The query of the URL or stream name, without `?`, still percent-encoded.
@@ -106,6 +110,15 @@ impl Credentials {
     pub fn with_login(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self.password = Some(password.into());
+        self
+    }
+
+    /// The same with a user name, and a proof that its password is known. Authenticators that do not know passwords
+    /// answer it with [`AuthError::Unauthorized`].
+    #[must_use]
+    pub fn with_proof(mut self, proof: LoginProof) -> Self {
+        self.user = Some(proof.user().to_owned());
+        self.proof = Some(proof);
         self
     }
 
@@ -149,7 +162,7 @@ impl Credentials {
     /// True when nothing was shown that could prove anything.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
-        self.bearer().is_none() && self.login().is_none()
+        self.bearer().is_none() && self.login().is_none() && self.proof.is_none()
     }
 
     /// The first value of that name in the query, still percent-encoded.
@@ -167,6 +180,7 @@ impl fmt::Debug for Credentials {
             .field("remote", &self.remote)
             .field("user", &self.user)
             .field("password", &secret(&self.password))
+            .field("proof", &self.proof)
             .field("token", &secret(&self.token))
             .field("query", &secret(&self.query))
             .finish()

@@ -380,3 +380,22 @@ fn h20_one_network_is_one_address() {
     let other = "2001:db8:0:1::1".parse().expect("an address");
     assert_eq!(throttle.admit(now, other).delay, Duration::ZERO);
 }
+
+#[tokio::test]
+async fn a_password_is_proved_without_showing_it() {
+    let users = StaticUsers::new()
+        .with_user("ann", "right", ActionSet::PLAY, NameRule::parse("live/*").unwrap())
+        .unwrap();
+    let ask = async |user: &'static str, knows: &'static str, action| {
+        let proof = LoginProof::new(user, move |password| password == knows);
+        let credentials = Credentials::new("rtsp").with_proof(proof);
+        assert!(!credentials.is_anonymous());
+        assert!(knows.is_empty() || !format!("{credentials:?}").contains(knows));
+        users.authenticate(&AuthRequest::new(action, StreamKey::new("live", "cam"), credentials)).await
+    };
+    assert_eq!(ask("ann", "right", Action::Play).await.unwrap().subject.as_deref(), Some("ann"));
+    assert_eq!(ask("ann", "right", Action::Publish).await, Err(AuthError::Forbidden));
+    assert_eq!(ask("ann", "wrong", Action::Play).await, Err(AuthError::Unauthorized));
+    assert_eq!(ask("bob", "right", Action::Play).await, Err(AuthError::Unauthorized));
+    assert_eq!(ask("bob", "", Action::Play).await, Err(AuthError::Unauthorized), "nobody has no password");
+}

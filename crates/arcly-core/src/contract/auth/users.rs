@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{ActionSet, AuthError, AuthRequest, Grant, NameRule, RuleError, StreamAuthenticator};
+use super::{ActionSet, AuthError, AuthRequest, Grant, LoginProof, NameRule, RuleError, StreamAuthenticator};
 
 /// Longest user name or password that is looked at, in bytes.
 pub const MAX_SECRET: usize = 256;
@@ -20,7 +20,7 @@ pub const MAX_USERS: usize = 4_096;
 /// [anonymous](Self::with_anonymous) peers hold for everybody who shows no login, and for every user who shows a right one.
 ///
 /// Passwords are compared as digests, in time independent of where they differ, and an unknown name takes as
-/// long as a wrong password. Wrap it in [`Throttled`](super::Throttled) where strangers can reach it.
+/// long as a wrong password. Passwords stay in memory, as a [`LoginProof`] can be checked against nothing less. Wrap it in [`Throttled`](super::Throttled) where strangers can reach it.
 #[derive(Default)]
 pub struct StaticUsers {
     users: HashMap<String, Vec<Login>>,
@@ -30,6 +30,7 @@ pub struct StaticUsers {
 
 struct Login {
     digest: [u8; 32],
+    password: Box<str>,
     scope: Scope,
 }
 
@@ -69,7 +70,7 @@ impl StaticUsers {
         }
         self.count_rule()?;
         let digest = digest(user, password)?.finalize().into_bytes().into();
-        let login = Login { digest, scope: Scope { actions, name } };
+        let login = Login { digest, password: password.into(), scope: Scope { actions, name } };
         self.users.entry(user.to_owned()).or_default().push(login);
         Ok(self)
     }
@@ -94,6 +95,9 @@ impl StaticUsers {
 
     fn decide(&self, request: &AuthRequest) -> Result<Grant, AuthError> {
         let open = self.anonymous.iter().any(|scope| scope.covers(request));
+        if let Some(proof) = &request.credentials.proof {
+            return self.decide_proof(proof, request, open);
+        }
         let Some((user, password)) = request.credentials.login() else {
             return if open { Ok(Grant::unlimited()) } else { Err(AuthError::Unauthorized) };
         };
@@ -113,11 +117,34 @@ impl StaticUsers {
             // As much work as for a name that exists.
             let _ = shown.verify_slice(&[0; 32]);
         }
-        match (known, allowed) {
-            (true, true) => Ok(Grant::unlimited().to(user)),
-            (true, false) => Err(AuthError::Forbidden),
-            (false, _) => Err(AuthError::Unauthorized),
+        granted(user, known, allowed)
+    }
+
+    fn decide_proof(
+        &self,
+        proof: &LoginProof,
+        request: &AuthRequest,
+        open: bool,
+    ) -> Result<Grant, AuthError> {
+        let logins = self.users.get(proof.user()).map_or(&[][..], Vec::as_slice);
+        let (mut known, mut allowed) = (false, open);
+        for login in logins.iter().filter(|login| proof.proves(&login.password)) {
+            known = true;
+            allowed |= login.scope.covers(request);
         }
+        if logins.is_empty() {
+            // As much work as for a name that exists.
+            let _ = proof.proves("");
+        }
+        granted(proof.user(), known, allowed)
+    }
+}
+
+fn granted(user: &str, known: bool, allowed: bool) -> Result<Grant, AuthError> {
+    match (known, allowed) {
+        (true, true) => Ok(Grant::unlimited().to(user)),
+        (true, false) => Err(AuthError::Forbidden),
+        (false, _) => Err(AuthError::Unauthorized),
     }
 }
 

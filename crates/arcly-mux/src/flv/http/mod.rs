@@ -6,6 +6,7 @@
 
 use arcly_core::derived::Packet;
 use arcly_core::log::Read;
+use arcly_core::rendition::{AudioChoice, FLV_AUDIO};
 use arcly_core::{CloseReason, MediaEvent};
 use bytes::Bytes;
 
@@ -25,6 +26,7 @@ pub enum Flv {}
 
 impl Container for Flv {
     const NAME: &'static str = "FLV";
+    const AUDIO: AudioChoice = FLV_AUDIO;
     const MEDIA_TYPE: &'static str = MEDIA_TYPE;
     const VARIANT: u64 = Framing::Plain.variant();
     type Packetizer = Packetizer;

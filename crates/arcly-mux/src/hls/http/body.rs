@@ -15,6 +15,9 @@ type Tail = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 /// The body of a response: shared pieces, of known length unless they are still being made.
 #[derive(Default)]
 pub struct HlsBody {
+    /// The next piece.
+    next: Bytes,
+    /// Those behind it.
     pieces: VecDeque<Bytes>,
     len: u64,
     /// `HEAD`: the length is told and nothing is sent.
@@ -28,11 +31,17 @@ impl core::fmt::Debug for HlsBody {
     }
 }
 
+impl From<Bytes> for HlsBody {
+    fn from(bytes: Bytes) -> Self {
+        Self { len: bytes.len() as u64, next: bytes, ..Self::default() }
+    }
+}
+
 impl HlsBody {
     pub(super) fn new(pieces: impl IntoIterator<Item = Bytes>) -> Self {
-        let pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let mut pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let len = pieces.iter().map(|piece| piece.len() as u64).fold(0, u64::saturating_add);
-        Self { pieces, len, told: None, tail: None }
+        Self { next: pieces.pop_front().unwrap_or_default(), pieces, len, ..Self::default() }
     }
 
     /// What is being made, as it comes.
@@ -50,7 +59,7 @@ impl HlsBody {
     /// The bytes from `first` to `last`, both counted from the front.
     pub(super) fn slice(self, first: u64, last: u64) -> Self {
         let mut at = 0_u64;
-        let pieces = self.pieces.into_iter().filter_map(|piece| {
+        let pieces = core::iter::once(self.next).chain(self.pieces).filter_map(|piece| {
             let (start, len) = (at, piece.len() as u64);
             at = at.saturating_add(len);
             let from = first.saturating_sub(start).min(len);
@@ -78,13 +87,14 @@ impl Body for HlsBody {
         if let Some(tail) = &mut self.tail {
             return tail.as_mut().poll_next(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))));
         }
-        let piece = self.pieces.pop_front();
-        self.len = self.len.saturating_sub(piece.as_ref().map_or(0, |piece| piece.len() as u64));
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+        let following = self.pieces.pop_front().unwrap_or_default();
+        let piece = core::mem::replace(&mut self.next, following);
+        self.len = self.len.saturating_sub(piece.len() as u64);
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.tail.is_none()
+        self.next.is_empty() && self.tail.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
+use arcly_core::feed::Feed;
 use arcly_core::log::{Budget, Cursor, LagPolicy, Progress, Read, StartMode};
 use arcly_core::subscriber::ReaderState;
 use arcly_core::{MediaFrame, Stream as LiveStream, TimeDelta, TrackId, TrackKind, TrackSet, clock};
@@ -77,6 +78,8 @@ impl Lane {
 #[derive(Debug)]
 pub(super) struct Muxer {
     pub(super) stream: Arc<LiveStream>,
+    /// What is read of it.
+    pub(super) feed: Arc<Feed>,
     pub(super) container: Container,
     pub(super) run: Run,
     pub(super) sessions: Sessions,
@@ -91,7 +94,7 @@ pub(super) struct Muxer {
 
 impl Muxer {
     pub(super) fn new(
-        stream: Arc<LiveStream>,
+        (stream, feed): (Arc<LiveStream>, Arc<Feed>),
         container: Container,
         run: Run,
         counters: Arc<Counters>,
@@ -99,6 +102,7 @@ impl Muxer {
     ) -> Self {
         Self {
             stream,
+            feed,
             container,
             run,
             sessions: Sessions::default(),
@@ -190,7 +194,7 @@ impl Muxer {
         let gop = self.stream.info().qos.iter().find_map(|(_, qos)| qos.last_gop).map(|gop| gop.duration);
         let mut work = Work {
             muxer: self,
-            cursor: Some(Cursor::new(Arc::clone(self.stream.log()), StartMode::Oldest, LagPolicy::PATIENT)),
+            cursor: Some(Cursor::new(Arc::clone(self.feed.log()), StartMode::Oldest, LagPolicy::PATIENT)),
             segmenter: match self.container {
                 Container::Cmaf => AnySegmenter::Cmaf(Box::new(Segmenter::new(config.live, gop, before))),
                 Container::Ts => AnySegmenter::Ts(Box::new(TsSegmenter::new(config.live, gop, before))),
@@ -331,7 +335,7 @@ impl Work<'_> {
     /// Takes what is in the log, and publishes what that made.
     fn take(&mut self) {
         let Some(mut cursor) = self.cursor.take() else { return };
-        let (wall, newest) = (SystemTime::now(), self.muxer.stream.log().last().map(|last| last.dts));
+        let (wall, newest) = (SystemTime::now(), self.muxer.feed.log().last().map(|last| last.dts));
         let read = cursor.read(clock::now(), BATCH, |read| match read {
             Read::Context(tracks) => self.segmenter.set_tracks(&tracks),
             Read::Item(frame) => {

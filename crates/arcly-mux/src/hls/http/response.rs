@@ -10,76 +10,81 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
 use super::HlsBody;
+use super::session::ClientKey;
 use crate::dash;
 use crate::hls::{MEDIA_TYPE, Text};
 use crate::http::problem;
 use crate::http::range::ByteRange;
 
-/// How long media may be cached: its name is never used again.
-const IMMUTABLE: &str = "max-age=86400, immutable";
+/// Fields of an answer, with room for what a server adds to them.
+const FIELDS: usize = 12;
+
+/// How long an answer may be kept.
+#[derive(Clone, Copy, Debug)]
+enum Caching {
+    /// Until it is asked about.
+    No,
+    Seconds(u64),
+    /// Media: its name is never used again.
+    Forever,
+}
 
 /// What of a request decides how an answer looks.
 #[derive(Debug)]
-pub(super) struct Wishes {
+pub(super) struct Wishes<'a> {
     is_head: bool,
     gzip: bool,
-    range: Option<String>,
-    /// The sender proved who they are, so that nobody else may be given the answer.
-    private: bool,
-    /// What has to stand behind the URIs of playlists.
-    query: String,
+    range: Option<&'a str>,
+    /// Who asks: nobody else may be given the answer to one who proved who they are.
+    client: &'a ClientKey,
 }
 
-impl Wishes {
-    pub(super) fn new(method: &Method, headers: &HeaderMap, private: bool, query: String) -> Self {
+impl<'a> Wishes<'a> {
+    pub(super) fn new(method: &Method, headers: &'a HeaderMap, client: &'a ClientKey) -> Self {
         let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let gzip = text(header::ACCEPT_ENCODING).is_some_and(accepts_gzip);
         // A range of something else than what the client has is no range of this (RFC 9110 13.1.5).
         let range = text(header::RANGE).filter(|_| !headers.contains_key(header::IF_RANGE));
-        Self { is_head: *method == Method::HEAD, gzip, range: range.map(str::to_owned), private, query }
+        Self { is_head: *method == Method::HEAD, gzip, range, client }
     }
 
     /// A playlist that may be cached for so long; not at all when that is nothing.
     pub(super) fn playlist(&self, text: &Text, fresh: Duration) -> Response<HlsBody> {
-        let compressed = self.gzip && self.query.is_empty();
-        let body = match (self.query.is_empty(), compressed) {
-            (false, _) => text.with_query(&self.query),
+        let query = self.query();
+        let compressed = self.gzip && query.is_empty();
+        let body = match (query.is_empty(), compressed) {
+            (false, _) => text.with_query(query),
             (true, true) => text.gzip(compress),
             (true, false) => text.plain().clone(),
         };
-        let mut response = self.whole(HlsBody::new([body]), MEDIA_TYPE);
+        let mut response = self.whole(body.into(), MEDIA_TYPE);
         let headers = response.headers_mut();
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        if compressed {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
+        put_coding(headers, compressed);
         let seconds = fresh.as_secs();
-        self.cache(headers, &if seconds == 0 { "no-cache".to_owned() } else { format!("max-age={seconds}") });
+        self.cache(headers, if seconds == 0 { Caching::No } else { Caching::Seconds(seconds) });
         response
     }
 
     /// What has to stand behind the URIs of what is sent.
-    pub(super) fn query(&self) -> &str {
-        &self.query
+    pub(super) fn query(&self) -> &'a str {
+        self.client.query()
     }
 
     /// A manifest, which is made for each who asks, as it says what time it is.
     pub(super) fn manifest(&self, text: Bytes) -> Response<HlsBody> {
         let body = if self.gzip { compress(&text) } else { text };
-        let mut response = self.whole(HlsBody::new([body]), dash::MEDIA_TYPE);
+        let mut response = self.whole(body.into(), dash::MEDIA_TYPE);
         let headers = response.headers_mut();
-        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        if self.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        self.cache(headers, "no-cache");
+        put_coding(headers, self.gzip);
+        self.cache(headers, Caching::No);
         response
     }
 
     /// A key, which nobody keeps who has no use for it any more.
     pub(super) fn key(&self, bytes: Bytes) -> Response<HlsBody> {
-        let mut response = self.whole(HlsBody::new([bytes]), "application/octet-stream");
-        put(response.headers_mut(), header::CACHE_CONTROL, "private, no-store");
+        let mut response = self.whole(bytes.into(), "application/octet-stream");
+        let nobody = HeaderValue::from_static("private, no-store");
+        response.headers_mut().insert(header::CACHE_CONTROL, nobody);
         response
     }
 
@@ -88,34 +93,30 @@ impl Wishes {
         let mut response = Response::new(if self.is_head { HlsBody::default() } else { body });
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-        self.cache(headers, "no-cache");
+        self.cache(headers, Caching::No);
         response
     }
 
     /// Media, or the range of it that was asked for.
     pub(super) fn media(&self, body: HlsBody, media_type: &'static str) -> Response<HlsBody> {
         let len = body.len();
-        let mut response = match self
-            .range
-            .as_deref()
-            .map_or(ByteRange::Whole, |range| ByteRange::of(range, len))
-        {
+        let mut response = match self.range.map_or(ByteRange::Whole, |range| ByteRange::of(range, len)) {
             ByteRange::Whole => self.whole(body, media_type),
             ByteRange::Part { first, last } => {
                 let mut response = self.whole(body.slice(first, last), media_type);
                 *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-                put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes {first}-{last}/{len}"));
+                put_range(response.headers_mut(), &format!("bytes {first}-{last}/{len}"));
                 response
             }
             ByteRange::Unsatisfiable => {
                 let mut response =
                     problem(StatusCode::RANGE_NOT_SATISFIABLE, "there is not so much of it", None);
-                put(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{len}"));
+                put_range(response.headers_mut(), &format!("bytes */{len}"));
                 return response;
             }
         };
         response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        self.cache(response.headers_mut(), IMMUTABLE);
+        self.cache(response.headers_mut(), Caching::Forever);
         response
     }
 
@@ -123,20 +124,38 @@ impl Wishes {
         let len = body.len();
         let mut response = Response::new(if self.is_head { body.head() } else { body });
         let headers = response.headers_mut();
+        headers.reserve(FIELDS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         response
     }
 
-    fn cache(&self, headers: &mut HeaderMap, how: &str) {
-        let scope = if self.private { "private, " } else { "" };
-        put(headers, header::CACHE_CONTROL, &format!("{scope}{how}"));
+    fn cache(&self, headers: &mut HeaderMap, how: Caching) {
+        let fixed = HeaderValue::from_static;
+        let value = match (how, self.client.has_credentials()) {
+            (Caching::No, false) => fixed("no-cache"),
+            (Caching::No, true) => fixed("private, no-cache"),
+            (Caching::Forever, false) => fixed("max-age=86400, immutable"),
+            (Caching::Forever, true) => fixed("private, max-age=86400, immutable"),
+            (Caching::Seconds(seconds), private) => {
+                let scope = if private { "private, " } else { "" };
+                HeaderValue::try_from(format!("{scope}max-age={seconds}")).unwrap_or(fixed("no-cache"))
+            }
+        };
+        headers.insert(header::CACHE_CONTROL, value);
     }
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+fn put_coding(headers: &mut HeaderMap, compressed: bool) {
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    if compressed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}
+
+fn put_range(headers: &mut HeaderMap, range: &str) {
+    if let Ok(value) = HeaderValue::from_str(range) {
+        headers.insert(header::CONTENT_RANGE, value);
     }
 }
 
@@ -159,12 +178,12 @@ fn compress(text: &[u8]) -> Bytes {
 
 /// A problem (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<HlsBody> {
-    problem::response(status, detail, reason).map(|body| HlsBody::new([body]))
+    problem::response(status, detail, reason).map(HlsBody::from)
 }
 
 /// What the engine refused.
 pub(super) fn refused(error: &StreamError) -> Response<HlsBody> {
-    problem::refused(error).map(|body| HlsBody::new([body]))
+    problem::refused(error).map(HlsBody::from)
 }
 
 #[cfg(test)]

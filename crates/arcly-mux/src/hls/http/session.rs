@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arcly_core::subscriber::ReaderState;
-use arcly_core::{CloseReason, PlayRequest, Subscription, clock};
+use arcly_core::{PlayRequest, Subscription, clock};
 use parking_lot::Mutex;
 
 use crate::hls::Directives;
@@ -45,6 +46,11 @@ impl ClientKey {
         self.user.is_some() || self.token.is_some() || !self.query.is_empty()
     }
 
+    /// Where it asks from; unspecified for code inside this process.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
     /// What has to stand behind the URIs of playlists.
     pub(super) fn query(&self) -> &str {
         &self.query
@@ -53,58 +59,98 @@ impl ClientKey {
 
 /// One client: a reader of the stream, although it reads in requests.
 #[derive(Debug)]
-struct Session {
+pub(super) struct Session {
+    client: Arc<ClientKey>,
     subscription: Subscription,
-    heard_of: Instant,
+    /// Since when it is there.
+    since: Instant,
+    /// When it was last heard of, in milliseconds from then.
+    heard_of: AtomicU64,
     /// Requests that are being answered.
-    busy: usize,
+    busy: AtomicUsize,
+}
+
+impl Session {
+    fn new(client: Arc<ClientKey>, subscription: Subscription) -> Self {
+        let since = clock::now();
+        Self { client, subscription, since, heard_of: AtomicU64::new(0), busy: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn client(&self) -> &ClientKey {
+        &self.client
+    }
+
+    /// The reader that it is.
+    pub(super) const fn reader(&self) -> &Arc<ReaderState> {
+        self.subscription.state()
+    }
+
+    /// Notes that a request is being answered, until the return value is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    fn note_heard(&self) {
+        let after = clock::now().saturating_duration_since(self.since);
+        self.heard_of.store(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn heard_of(&self) -> Instant {
+        let after = Duration::from_millis(self.heard_of.load(Ordering::Relaxed));
+        self.since.checked_add(after).unwrap_or(self.since)
+    }
+
+    /// True when it was not heard of for `idle`.
+    fn is_idle(&self, now: Instant, idle: Duration) -> bool {
+        self.busy.load(Ordering::Acquire) == 0 && now.saturating_duration_since(self.heard_of()) >= idle
+    }
+}
+
+/// A request of a client that is being answered.
+#[derive(Debug)]
+pub(super) struct Busy(Arc<Session>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // In this order, so that it is never idle in between.
+        self.0.note_heard();
+        self.0.busy.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// The clients of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<ClientKey, Session>>);
+pub(super) struct Sessions(Mutex<HashMap<Arc<ClientKey>, Arc<Session>>>);
 
 impl Sessions {
-    /// The reader that a client is, if it is known; or why it may read no more.
-    pub(super) fn find(&self, key: &ClientKey) -> Option<Result<Arc<ReaderState>, CloseReason>> {
-        let mut sessions = self.0.lock();
-        let session = sessions.get_mut(key)?;
-        session.heard_of = clock::now();
-        let state = session.subscription.state();
-        Some(state.close_reason().map_or_else(|| Ok(Arc::clone(state)), Err))
+    /// A client that is known.
+    pub(super) fn find(&self, key: &ClientKey) -> Option<Arc<Session>> {
+        let session = Arc::clone(self.0.lock().get(key)?);
+        session.note_heard();
+        Some(session)
     }
 
     /// Lets a client in. When it came in another way meanwhile, the earlier one counts.
-    pub(super) fn enter(&self, key: ClientKey, subscription: Subscription) -> Arc<ReaderState> {
+    pub(super) fn enter(&self, key: ClientKey, subscription: Subscription) -> Arc<Session> {
         let mut sessions = self.0.lock();
         if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&key) {
             let oldest =
-                sessions.iter().min_by_key(|(_, session)| session.heard_of).map(|(key, _)| key.clone());
+                sessions.iter().min_by_key(|(_, session)| session.heard_of()).map(|(key, _)| Arc::clone(key));
             oldest.and_then(|oldest| sessions.remove(&oldest));
         }
-        let session = match sessions.entry(key) {
+        let key = Arc::new(key);
+        let session = match sessions.entry(Arc::clone(&key)) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(Session { subscription, heard_of: clock::now(), busy: 0 }),
+            Entry::Vacant(place) => place.insert(Arc::new(Session::new(key, subscription))),
         };
-        Arc::clone(session.subscription.state())
-    }
-
-    /// Notes that a request is being answered, or no longer.
-    pub(super) fn set_busy(&self, key: &ClientKey, busy: bool) {
-        if let Some(session) = self.0.lock().get_mut(key) {
-            session.busy = if busy { session.busy.saturating_add(1) } else { session.busy.saturating_sub(1) };
-            session.heard_of = clock::now();
-        }
+        Arc::clone(session)
     }
 
     /// Forgets those who were not heard of for `idle`; how many are left.
     pub(super) fn expire(&self, now: Instant, idle: Duration) -> usize {
         let mut sessions = self.0.lock();
-        let gone: Vec<_> = sessions
-            .extract_if(|_, session| {
-                session.busy == 0 && now.saturating_duration_since(session.heard_of) >= idle
-            })
-            .collect();
+        let gone: Vec<_> = sessions.extract_if(|_, session| session.is_idle(now, idle)).collect();
         let left = sessions.len();
         drop(sessions);
         // Observers are told without the lock.

@@ -301,6 +301,50 @@ async fn clients_are_readers_until_they_are_not_heard_of() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pass_stands_for_its_client_as_long_as_that_may_read() {
+    let mut scene = Scene::new(Config::default()).await;
+    scene.publish_until(7_500).await;
+    let (get, none) = (Method::GET, HeaderMap::new());
+    let file: File = "video0.m3u8".parse().unwrap();
+    let let_in = async || {
+        let request = Scene::request(Some("token=a"), [127, 0, 0, 1]);
+        let mut answer = scene.hls.handle(request, file, &get, &none).await;
+        answer.extensions_mut().remove::<Pass>().expect("a pass")
+    };
+    let pass = let_in().await;
+    let stream = scene.engine.stream(&key()).unwrap();
+    let reader = Arc::clone(&stream.readers()[0]);
+    let before = reader.stats().bytes;
+    let query = Some("_HLS_msn=0&token=a");
+    let answer = scene.hls.handle_again(&pass, (file, query), &get, &none).await.expect("it is good");
+    assert_eq!(answer.headers()["cache-control"], "private, max-age=12");
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(text.windows(12).any(|piece| piece == b".m4s?token=a"), "as it is for this client");
+    assert_eq!(reader.stats().bytes - before, text.len() as u64, "counted as the client's");
+    let answer = scene.hls.handle_again(&pass, (file, Some("_HLS_part=1")), &get, &none).await;
+    assert_eq!(answer.map(|answer| answer.status().as_u16()), Some(400));
+    let other = (file, Some("container=ts"));
+    assert!(scene.hls.handle_again(&pass, other, &get, &none).await.is_none(), "of another container");
+    assert!(scene.hls.handle_again(&pass, (file, None), &Method::POST, &none).await.is_none());
+    assert!(scene.hls.handle_again(&Pass::default(), (file, None), &get, &none).await.is_none());
+    assert_eq!(stream.reader_count(), 1);
+    reader.end(CloseReason::Forbidden);
+    assert!(scene.hls.handle_again(&pass, (file, None), &get, &none).await.is_none(), "sent away");
+    // Of a client that was not heard of for a while, nothing is left.
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    drop((reader, stream));
+    let pass = let_in().await;
+    assert!(scene.hls.handle_again(&pass, (file, None), &get, &none).await.is_some());
+    tokio::time::sleep(Duration::from_secs(25)).await;
+    assert!(scene.hls.handle_again(&pass, (file, None), &get, &none).await.is_none(), "forgotten");
+    let pass = let_in().await;
+    scene.publisher = None;
+    scene.engine.stream(&key()).unwrap().disconnect_publishers(CloseReason::PeerClosed);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(scene.hls.handle_again(&pass, (file, None), &get, &none).await.is_none(), "the stream is over");
+}
+
+#[tokio::test(start_paused = true)]
 async fn f44_a_stream_that_ends_is_listed_to_its_end_and_its_numbers_go_on_when_it_returns() {
     let mut scene = Scene::new(Config::default()).await;
     let mut checker = Checker::new();

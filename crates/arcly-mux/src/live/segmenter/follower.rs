@@ -36,13 +36,13 @@ impl Segmenter {
         if self.lanes.get(index).is_some_and(hole) {
             self.fill_follower(index, frame.dts);
         }
-        let due = self.next_cut(index).is_some_and(|cut| cut.presented <= frame.pts);
+        let due = self.next_cut(index).filter(|cut| cut.presented <= frame.pts);
         let Some((plan, lane)) = self.plan.zip(self.lanes.get_mut(index)) else { return };
         let length = lane.window.open().map_or(TimeDelta::ZERO, |open| frame.dts - open.start);
-        if due || length + lane.step.min(plan.target) > plan.max_segment {
+        if due.is_some() || length + lane.step.min(plan.target) > plan.max_segment {
             lane.flush(frame.dts);
-            lane.cuts = lane.cuts.saturating_add(due.into());
-            let date = self.dates.date(frame.pts);
+            lane.cuts = lane.cuts.saturating_add(due.is_some().into());
+            let date = due.map_or_else(|| self.dates.date(frame.pts), |cut| cut.date(frame.pts));
             begin_segment(lane, frame.dts, frame.pts, date, self.discontinuities);
             lane.at = Some(frame.dts);
         }
@@ -60,7 +60,7 @@ impl Segmenter {
         lane.cuts = self.cuts_done.saturating_add(made as u64);
         lane.window.begin_at_msn(cut.msn);
         let start = if frame.dts - cut.presented > JITTER { cut.presented } else { frame.dts };
-        begin_segment(lane, start, start, self.dates.date(start), self.discontinuities);
+        begin_segment(lane, start, start, cut.date(start), self.discontinuities);
         lane.at = Some(start);
     }
 
@@ -80,8 +80,10 @@ impl Segmenter {
             let until_cut = cut.map_or(plan.target, |cut| cut.presented - at);
             let room = plan.target - lane.window.open().map_or(TimeDelta::ZERO, |open| open.duration);
             if until_cut.min(room) <= TimeDelta::ZERO {
-                lane.cuts = lane.cuts.saturating_add((until_cut <= TimeDelta::ZERO).into());
-                begin_segment(lane, at, at, self.dates.date(at), self.discontinuities);
+                let due = cut.filter(|_| until_cut <= TimeDelta::ZERO);
+                lane.cuts = lane.cuts.saturating_add(due.is_some().into());
+                let date = due.map_or_else(|| self.dates.date(at), |cut| cut.date(at));
+                begin_segment(lane, at, at, date, self.discontinuities);
                 lane.at = Some(at);
                 continue;
             }

@@ -26,6 +26,11 @@ impl Segmenter {
         let begun = lane.window.open().map_or(frame.dts, |open| open.start);
         let length = frame.dts - begun;
         let enough = frame.is_keyframe() && length >= plan.min_segment;
+        if enough && self.dates.has_stepped() {
+            // Dates and lengths would disagree for as long as both segments are listed.
+            lane.queue.push_front(frame);
+            return self.interrupt();
+        }
         if enough || length + lane.step.min(plan.target) > plan.max_segment {
             lane.flush(frame.dts);
             self.cut_leader(index, frame.dts, frame.pts);
@@ -55,7 +60,7 @@ impl Segmenter {
         let Some(lane) = self.lanes.get_mut(index) else { return };
         begin_segment(lane, start, presented, date, self.discontinuities);
         lane.at = Some(start);
-        self.cuts.push_back(Cut { presented, msn: lane.window.open().map_or(0, |open| open.msn) });
+        self.cuts.push_back(Cut { presented, date, msn: lane.window.open().map_or(0, |open| open.msn) });
     }
 
     /// Lists that the leader has nothing until `until`, in segments that keep the target duration.

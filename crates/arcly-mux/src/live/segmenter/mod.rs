@@ -49,7 +49,18 @@ pub struct Continuation {
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     presented: Timestamp,
+    date: SystemTime,
     msn: u64,
+}
+
+impl Cut {
+    /// The date of a time near it. Players align renditions by their dates, so those of one segment go by one clock,
+    /// whatever it is corrected by meanwhile.
+    fn date(&self, at: Timestamp) -> SystemTime {
+        let distance = (at - self.presented).to_duration();
+        let before = (self.presented - at).to_duration();
+        self.date.checked_add(distance).and_then(|date| date.checked_sub(before)).unwrap_or(self.date)
+    }
 }
 
 /// Makes the renditions of one stream.
@@ -286,10 +297,7 @@ impl Segmenter {
         }
         self.dates.note(wall, frame);
         if let Some(lane) = self.lanes.get_mut(index) {
-            if lane.queue.len() >= MAX_WAITING {
-                lane.queue.pop_front();
-            }
-            lane.queue.push_back(frame.clone());
+            lane.receive(frame.clone());
         }
         self.advance();
     }
@@ -419,6 +427,7 @@ fn begin_segment(lane: &mut Lane, start: Timestamp, presented: Timestamp, date: 
         start,
         presented,
         date,
+        presented_end: presented,
         parts: Vec::new(),
         duration: TimeDelta::ZERO,
         bytes: 0,

@@ -102,18 +102,18 @@ impl PesAssembler {
         self.buffer = BytesMut::new();
     }
 
-    /// Begins a packet; the one before has been ended.
-    pub(super) fn begin(&mut self, payload: &[u8]) -> DecodeResult<Option<Pes>> {
+    /// Begins a packet; the one before has been ended. True when it says that it is whole, and is to be ended.
+    pub(super) fn begin(&mut self, payload: &[u8]) -> DecodeResult<bool> {
         self.open = true;
         self.expected = None;
         self.buffer.clear();
         self.append(payload)
     }
 
-    /// Goes on with the packet that has begun, if one has; gives it out when it says that it is whole.
-    pub(super) fn append(&mut self, payload: &[u8]) -> DecodeResult<Option<Pes>> {
+    /// Goes on with the packet that has begun, if one has. True when it says that it is whole, and is to be ended.
+    pub(super) fn append(&mut self, payload: &[u8]) -> DecodeResult<bool> {
         if !self.open {
-            return Ok(None);
+            return Ok(false);
         }
         let started = self.buffer.len() >= pes::PREFIX;
         if self.buffer.len().saturating_add(payload.len()) > MAX_PES_BYTES {
@@ -130,9 +130,9 @@ impl PesAssembler {
         match self.expected {
             Some(expected) if self.buffer.len() >= expected => {
                 self.buffer.truncate(expected);
-                self.finish(false)
+                Ok(true)
             }
-            _ => Ok(None),
+            _ => Ok(false),
         }
     }
 }
@@ -176,25 +176,26 @@ mod tests {
     fn m21_a_packet_that_never_ends_is_dropped_at_eight_mebibytes() {
         let mut assembler = PesAssembler::default();
         let piece = [0; 184];
-        assert!(assembler.begin(&[0, 0, 1, 0xE0, 0, 0, 0x80, 0, 0]).unwrap().is_none());
+        assert_eq!(assembler.begin(&[0, 0, 1, 0xE0, 0, 0, 0x80, 0, 0]), Ok(false));
         let mut errors = 0;
         for _ in 0..(100 << 20) / piece.len() {
             errors += usize::from(assembler.append(&piece).is_err());
             assert!(assembler.buffer.capacity() <= 2 * MAX_PES_BYTES);
         }
         assert_eq!((errors, assembler.buffered()), (1, 0));
-        let whole = assembler.begin(&[0, 0, 1, 0xC0, 0, 4, 0x80, 0, 0, 7, 0xFF]).unwrap().unwrap();
+        assert_eq!(assembler.begin(&[0, 0, 1, 0xC0, 0, 4, 0x80, 0, 0, 7, 0xFF]), Ok(true));
+        let whole = assembler.finish(false).unwrap().unwrap();
         assert_eq!((&whole.payload[..], whole.corrupt), (&[7][..], false));
     }
 
     #[test]
     fn a_packet_that_is_cut_short_is_corrupt() {
         let mut assembler = PesAssembler::default();
-        assert!(assembler.begin(&[0, 0, 1, 0xC0, 0, 9, 0x80, 0, 0, 7]).unwrap().is_none());
+        assert_eq!(assembler.begin(&[0, 0, 1, 0xC0, 0, 9, 0x80, 0, 0, 7]), Ok(false));
         let short = assembler.finish(false).unwrap().unwrap();
         assert!(short.corrupt);
         assert!(assembler.finish(false).unwrap().is_none());
         assert!(assembler.begin(&[0, 0, 2, 0xC0, 0, 9]).is_err());
-        assert!(assembler.append(&[1]).unwrap().is_none());
+        assert_eq!(assembler.append(&[1]), Ok(false));
     }
 }

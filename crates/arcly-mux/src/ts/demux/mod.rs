@@ -149,7 +149,11 @@ impl Demuxer {
     /// There has been no transport stream for [`MAX_GARBAGE`], or no program in it for [`MAX_WITHOUT_PROGRAM`]; or a picture
     /// is whole and larger than an access unit may be. An error is final; what came before it is still given out.
     pub fn push(&mut self, data: &[u8]) -> DecodeResult<()> {
-        self.sync.push(data);
+        let data = self.sync.complete(data);
+        self.drain(false)?;
+        let run = self.sync.packets_of(data);
+        self.packets(run)?;
+        self.sync.push(data.get(run.len()..).unwrap_or_default());
         self.drain(false)
     }
 
@@ -196,18 +200,23 @@ impl Demuxer {
 
     fn drain(&mut self, last: bool) -> DecodeResult<()> {
         while let Some(run) = self.sync.next_run(last)? {
-            for packet in run.chunks_exact(PACKET_LEN) {
-                if let Some(packet) = packet.first_chunk() {
-                    self.packet(packet);
-                }
-                if let Some(error) = self.refused {
-                    return Err(error);
-                }
+            self.packets(&run)?;
+        }
+        Ok(())
+    }
+
+    fn packets(&mut self, run: &[u8]) -> DecodeResult<()> {
+        for packet in run.chunks_exact(PACKET_LEN) {
+            if let Some(packet) = packet.first_chunk() {
+                self.packet(packet);
             }
-            if self.program.is_none() && self.bytes > MAX_WITHOUT_PROGRAM {
-                let offset = usize::try_from(self.bytes).unwrap_or(usize::MAX);
-                return Err(DecodeError::Malformed { what: "transport stream without program", offset });
+            if let Some(error) = self.refused {
+                return Err(error);
             }
+        }
+        if self.program.is_none() && self.bytes > MAX_WITHOUT_PROGRAM {
+            let offset = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+            return Err(DecodeError::Malformed { what: "transport stream without program", offset });
         }
         Ok(())
     }

@@ -231,11 +231,15 @@ impl Stream {
         if packet.unit_start {
             let before = self.pes.finish(false);
             self.take(before, clock, out);
-            let whole = self.pes.begin(payload);
-            self.take(whole, clock, out);
-        } else {
-            let whole = self.pes.append(payload);
-            self.take(whole, clock, out);
+        }
+        let whole = if packet.unit_start { self.pes.begin(payload) } else { self.pes.append(payload) };
+        match whole {
+            Ok(false) => {}
+            Ok(true) => {
+                let whole = self.pes.finish(false);
+                self.take(whole, clock, out);
+            }
+            Err(error) => self.take(Err(error), clock, out),
         }
     }
 

@@ -36,6 +36,27 @@ impl Sync {
         self.buffer.extend_from_slice(data);
     }
 
+    /// Takes what completes the packet that has begun, and leaves the rest: in sync packets are looked at where they are.
+    pub(super) fn complete<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let begun = self.buffer.len();
+        if !self.locked || begun == 0 || begun >= PACKET_LEN {
+            return data;
+        }
+        let wanted = PACKET_LEN.saturating_sub(begun).min(data.len());
+        let (end, rest) = data.split_at_checked(wanted).unwrap_or((data, &[]));
+        self.buffer.extend_from_slice(end);
+        rest
+    }
+
+    /// The packets at the front of `data`, which follows what was pushed; none unless it is in sync and nothing is held.
+    pub(super) fn packets_of<'a>(&mut self, data: &'a [u8]) -> &'a [u8] {
+        let run = if self.locked && self.buffer.is_empty() { run_of(data) } else { 0 };
+        if run > 0 {
+            self.garbage = 0;
+        }
+        data.get(..run).unwrap_or_default()
+    }
+
     /// Bytes that are held.
     pub(super) fn buffered(&self) -> usize {
         self.buffer.len()
@@ -54,7 +75,7 @@ impl Sync {
     pub(super) fn next_run(&mut self, last: bool) -> Result<Option<BytesMut>, DecodeError> {
         loop {
             if self.locked {
-                let run = self.run();
+                let run = run_of(&self.buffer);
                 if run > 0 {
                     self.garbage = 0;
                     return Ok(Some(self.buffer.split_to(run)));
@@ -71,12 +92,6 @@ impl Sync {
                 Front::Open => return Ok(None),
             }
         }
-    }
-
-    /// Bytes of the packets at the front.
-    fn run(&self) -> usize {
-        let packets = self.buffer.chunks_exact(PACKET_LEN);
-        packets.take_while(|packet| packet.first() == Some(&SYNC_BYTE)).count().saturating_mul(PACKET_LEN)
     }
 
     fn front(&self, last: bool) -> Front {
@@ -111,6 +126,12 @@ impl Sync {
     }
 }
 
+/// Bytes of the packets at the front.
+fn run_of(data: &[u8]) -> usize {
+    let packets = data.chunks_exact(PACKET_LEN);
+    packets.take_while(|packet| packet.first() == Some(&SYNC_BYTE)).count().saturating_mul(PACKET_LEN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,9 +141,16 @@ mod tests {
         packet.repeat(count)
     }
 
+    /// As the demuxer does it.
     fn take(sync: &mut Sync, data: &[u8], last: bool) -> Vec<u8> {
-        sync.push(data);
         let mut out = Vec::new();
+        let data = sync.complete(data);
+        while let Some(run) = sync.next_run(false).unwrap() {
+            out.extend_from_slice(&run);
+        }
+        let run = sync.packets_of(data);
+        out.extend_from_slice(run);
+        sync.push(&data[run.len()..]);
         while let Some(run) = sync.next_run(last).unwrap() {
             out.extend_from_slice(&run);
         }

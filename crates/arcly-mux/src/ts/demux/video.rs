@@ -132,10 +132,13 @@ impl VideoStream {
         out: &mut Output<'_>,
     ) {
         let len = payload.len();
+        self.watch(&payload);
+        if self.is_followed_by(&payload) {
+            self.flush(out);
+        }
         if let Some(stamp) = stamp {
             self.stamps.push(self.pending.len(), stamp);
         }
-        self.watch(&payload);
         if self.pending.is_empty() {
             self.pending = payload;
         } else {
@@ -172,16 +175,28 @@ impl VideoStream {
         self.stamps.clear();
     }
 
+    /// True when all of what is pending was looked at, and is an access unit that `payload` begins the next one after: what
+    /// [`scan`](Self::scan) would find out once the one is copied behind the other.
+    fn is_followed_by(&self, payload: &[u8]) -> bool {
+        let is_scanned = self.scanned >= self.pending.len().saturating_sub(2);
+        let is_whole = self.has_picture && is_scanned && !self.codec.is_interlaced();
+        is_whole && matches!(self.begins(payload), Some(Begins::Prefix | Begins::Picture))
+    }
+
+    /// What a payload begins with, when that is a start code.
+    fn begins(&self, payload: &[u8]) -> Option<Begins> {
+        let start = payload.iter().take(4).position(|byte| *byte != 0)?;
+        let code = payload.get(start..).filter(|rest| start >= 2 && rest.first() == Some(&1))?;
+        self.codec.classify(code.get(1..)?)
+    }
+
     /// Learns from the start of a PES packet whether packets are access units.
     fn watch(&mut self, payload: &[u8]) {
         let Trust::After(count) = self.trust else { return };
         if self.last.is_none() && self.pending.is_empty() {
             return;
         }
-        let start = payload.iter().take(4).position(|byte| *byte != 0).unwrap_or(0);
-        let code = payload.get(start..).filter(|rest| start >= 2 && rest.first() == Some(&1));
-        let begins = code.and_then(|rest| self.codec.classify(rest.get(1..)?));
-        self.trust = match begins {
+        self.trust = match self.begins(payload) {
             Some(Begins::Prefix | Begins::Picture) => Trust::After(count.saturating_add(1)),
             _ => Trust::Never,
         };

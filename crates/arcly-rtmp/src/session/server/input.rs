@@ -167,6 +167,7 @@ impl ServerSession {
             return Err(SessionError::Limit { what: "streams", limit: limit as u64 });
         }
         let free = (1..).find(|&id| self.role(StreamId(id)).is_none()).unwrap_or(1);
+        self.streams.reserve_exact(1);
         self.streams.push(Stream { id: StreamId(free), role: Role::Idle });
         self.result(transaction, Value::from(free));
         Ok(())

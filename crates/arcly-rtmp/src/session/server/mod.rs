@@ -239,6 +239,9 @@ impl ServerSession {
         if self.move_role(stream, Role::PlayRequested, Role::Playing) {
             self.deadline = None;
             self.link.set_stall(self.config.timeouts.write_stall);
+            // Players have next to nothing more to say, and there are thousands of them.
+            self.events.shrink_to_fit();
+            self.link.shrink();
             // A client that publishes too is judged as a publisher.
             if !self.streams.iter().any(|s| s.role == Role::Publishing) {
                 self.link.set_idle(now, Some(self.config.timeouts.player_idle));

@@ -134,6 +134,11 @@ impl ChunkDecoder {
         self.partial_bytes
     }
 
+    /// Lets go of room for chunk streams that have not been used so far.
+    pub fn shrink(&mut self) {
+        self.streams.shrink_to_fit();
+    }
+
     /// The peer will not send the rest of the partial message on this chunk stream; unknown ones are ignored.
     pub fn abort(&mut self, csid: u32) {
         let Some(stream) = self.streams.iter_mut().find(|s| s.id == csid && s.partial) else { return };

@@ -1,6 +1,7 @@
 //! One message to one contiguous run of chunks.
 
 use bytes::{BufMut, BytesMut};
+use smallvec::SmallVec;
 
 use super::super::message::MessageType;
 use super::{ChunkStreamId, EXTENDED};
@@ -19,6 +20,18 @@ pub struct MessageHeader {
 }
 
 const FULL_HEADER: usize = 12;
+/// With the extended timestamp.
+const MAX_FULL_HEADER: usize = FULL_HEADER + 4;
+
+/// What [`encode_message`] puts before a body of `body` bytes that fits into one chunk: such a message is this and its body.
+#[must_use]
+pub fn message_head(header: &MessageHeader, body: usize) -> SmallVec<[u8; 32]> {
+    let mut buffer = [0; MAX_FULL_HEADER];
+    let mut room = &mut buffer[..];
+    put_full_header(&mut room, header, body);
+    let used = MAX_FULL_HEADER.saturating_sub(room.len());
+    SmallVec::from_slice(buffer.get(..used).unwrap_or_default())
+}
 
 /// How many bytes [`encode_message`] appends for a body of `body` bytes.
 #[must_use]
@@ -56,7 +69,7 @@ pub fn encode_message(out: &mut BytesMut, header: &MessageHeader, parts: &[&[u8]
     }
 }
 
-fn put_full_header(out: &mut BytesMut, header: &MessageHeader, body: usize) {
+fn put_full_header(out: &mut impl BufMut, header: &MessageHeader, body: usize) {
     out.put_u8(header.csid.0);
     out.put_uint(u64::from(header.timestamp.min(EXTENDED)), 3);
     out.put_uint(body as u64, 3);

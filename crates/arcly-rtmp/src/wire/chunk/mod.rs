@@ -15,7 +15,7 @@ mod decode;
 mod encode;
 
 pub use decode::{ChunkDecoder, ChunkLimits};
-pub use encode::{MessageHeader, encode_message, encoded_len, restamp_all, restamp_stream_id};
+pub use encode::{MessageHeader, encode_message, encoded_len, message_head, restamp_all, restamp_stream_id};
 
 /// The chunk size that both sides start with.
 pub const DEFAULT_CHUNK_SIZE: usize = 128;

@@ -22,6 +22,43 @@ fn flag_beats_environment_beats_file_beats_default() {
 }
 
 #[test]
+fn what_the_command_line_switches_off_is_off_over_tls_as_well() {
+    let off = |file: &str| {
+        let flags = Overrides { rtsp: Some(Listen::Off), ..Overrides::default() };
+        let config = load(file, &[], &flags).unwrap();
+        [config.rtsp.listen, config.rtsp.tls_listen, config.http.tls_listen]
+    };
+    assert_eq!(off(""), [Listen::Off, Listen::Off, Listen::Any(8443)]);
+    assert_eq!(off("[rtsp]\ntls_listen = ':1'\n"), [Listen::Off, Listen::Any(1), Listen::Any(8443)]);
+}
+
+#[test]
+fn a_back_channel_is_named_as_streams_are() {
+    let back_channel =
+        |name: &str| load(&format!("[rtsp]\nback_channel = '{name}'\n"), &[], &Overrides::default());
+    assert_eq!(back_channel("talk").unwrap().rtsp.back_channel.as_deref(), Some("talk"));
+    for wrong in ["", "..", "/talk"] {
+        assert!(back_channel(wrong).unwrap_err().to_string().contains("rtsp.back_channel"), "{wrong}");
+    }
+}
+
+#[test]
+fn groups_are_checked() {
+    for (key, value) in [
+        ("range", "'10.0.0.0/8'"),
+        ("range", "'ff02::/16'"),
+        ("range", "'239.192.0.1/16'"),
+        ("port", "8003"),
+        ("port", "80"),
+        ("port", "65504"),
+    ] {
+        let error = load(&format!("[rtsp.multicast]\n{key} = {value}\n"), &[], &Overrides::default());
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(&format!("rtsp.multicast.{key}")), "{error}");
+    }
+}
+
+#[test]
 fn variables_take_the_form_of_their_key() {
     let env = [
         ("ARCLY_RTMP__LISTEN", "1940"),
@@ -63,7 +100,8 @@ fn errors_name_the_key_and_the_nearest_name() {
         ("", &[("ARCLY_RTMP__LISEN", ":1")], &["ARCLY_RTMP__LISEN", "did you mean `listen`?"]),
         ("", &[("ARCLY_LIMITS__STREAMS", "many")], &["ARCLY_LIMITS__STREAMS"]),
         ("", &[("ARCLY_DATA_DIR__X", "1")], &["ARCLY_DATA_DIR__X"]),
-        ("[srt]\nlisten = ':8890'", &[], &["srt.listen", "not in this build"]),
+        ("[webrtc]\npublic_addresses = ['here']", &[], &["line 2", "IP address"]),
+        ("", &[("ARCLY_WEBRTC__PUBLIC_ADDRESSES", "192.0.2.1,::")], &["webrtc.public_addresses", "`::`"]),
         ("[tls]\ncert = 'a.pem'", &[], &["tls.key"]),
         ("[egress]\ntick = '2s'", &[], &["egress.tick", "second"]),
         ("[egress]\ntick = 'often'", &[], &["line 2", "often"]),

@@ -16,6 +16,7 @@
 
 use arcly_core::CloseReason;
 use bytes::BytesMut;
+use memchr::{memchr, memchr_iter, memchr3_iter};
 
 /// Bytes of a request line and its fields.
 pub(super) const MAX_HEAD: usize = 16 << 10;
@@ -165,6 +166,13 @@ impl Framer {
     }
 
     fn feed_head<'a>(&mut self, input: &'a [u8], out: &mut BytesMut) -> Result<&'a [u8], Violation> {
+        if self.head.is_empty()
+            && let Some((head, rest)) = whole_head(input)
+        {
+            self.end_head(check(head)?);
+            out.extend_from_slice(head);
+            return Ok(rest);
+        }
         for (at, &byte) in input.iter().enumerate() {
             self.push(byte)?;
             if self.head == b"\r\n" {
@@ -173,20 +181,25 @@ impl Framer {
                 }
                 self.head.clear();
             } else if self.head.ends_with(b"\r\n\r\n") {
-                self.state = match check(&self.head)? {
-                    Framing::Length(0) => State::Head,
-                    Framing::Length(length) => State::Body(length),
-                    Framing::Chunked => State::Chunk(Chunked::START),
-                    Framing::Opaque => State::Opaque,
-                    Framing::Multiplexed => State::Multiplexed,
-                };
+                self.end_head(check(&self.head)?);
                 out.extend_from_slice(&self.head);
                 self.head.clear();
-                self.blank = false;
                 return Ok(input.get(at + 1..).unwrap_or_default());
             }
         }
         Ok(&[])
+    }
+
+    /// A head is complete and good.
+    const fn end_head(&mut self, framing: Framing) {
+        self.blank = false;
+        self.state = match framing {
+            Framing::Length(0) => State::Head,
+            Framing::Length(length) => State::Body(length),
+            Framing::Chunked => State::Chunk(Chunked::START),
+            Framing::Opaque => State::Opaque,
+            Framing::Multiplexed => State::Multiplexed,
+        };
     }
 
     fn push(&mut self, byte: u8) -> Result<(), Violation> {
@@ -209,6 +222,24 @@ impl Framer {
         out.extend_from_slice(taken);
         self.pass(taken.len() as u64);
         rest
+    }
+}
+
+/// The head at the front of `input` and what follows it, when all of it is there and its lines end as they should: nearly
+/// always. Every other one is looked at byte by byte, which finds out what is wrong with it.
+fn whole_head(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut marks = memchr3_iter(b'\r', b'\n', 0, input.get(..MAX_HEAD).unwrap_or(input));
+    let mut line = 0;
+    loop {
+        let cr = marks.next()?;
+        let lf = marks.next()?;
+        if lf != cr + 1 || input.get(cr..=lf)? != b"\r\n" {
+            return None;
+        }
+        if cr == line {
+            return if line == 0 { None } else { input.split_at_checked(lf + 1) };
+        }
+        line = lf + 1;
     }
 }
 
@@ -302,27 +333,34 @@ impl Fields {
             return Err(limit(431, "headers", "the request has more than 100 header fields"));
         }
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted.as_bytes());
-        if is("content-length") {
-            let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-            let length = core::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
-            let length = length.ok_or(malformed("a Content-Length that is not a number"))?;
-            if self.length.replace(length).is_some() {
-                return Err(malformed("more than one Content-Length"));
+        match name.len() {
+            4 if is("host") => self.take_host(value)?,
+            7 if is("upgrade") => self.upgrade = true,
+            14 if is("content-length") => {
+                let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+                let length = core::str::from_utf8(value).ok().filter(|_| digits).and_then(|v| v.parse().ok());
+                let length = length.ok_or(malformed("a Content-Length that is not a number"))?;
+                if self.length.replace(length).is_some() {
+                    return Err(malformed("more than one Content-Length"));
+                }
             }
-        } else if is("transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(malformed("a Transfer-Encoding other than `chunked`, once"));
+            17 if is("transfer-encoding") => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(malformed("a Transfer-Encoding other than `chunked`, once"));
+                }
+                self.chunked = true;
             }
-            self.chunked = true;
-        } else if is("upgrade") {
-            self.upgrade = true;
-        } else if is("host") {
-            self.hosts += 1;
-            if value.len() > MAX_HOST
-                || !value.iter().all(|b| b.is_ascii_alphanumeric() || b".-_~:[]%".contains(b))
-            {
-                return Err(malformed("a Host that is not a host name"));
-            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn take_host(&mut self, value: &[u8]) -> Result<(), Violation> {
+        self.hosts += 1;
+        if value.len() > MAX_HOST
+            || !value.iter().all(|b| b.is_ascii_alphanumeric() || b".-_~:[]%".contains(b))
+        {
+            return Err(malformed("a Host that is not a host name"));
         }
         Ok(())
     }
@@ -342,7 +380,12 @@ fn check(head: &[u8]) -> Result<Framing, Violation> {
     if head == H2_PREFACE {
         return Ok(Framing::Multiplexed);
     }
-    let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut from = 0;
+    let mut lines = memchr_iter(b'\n', head).map(|at| {
+        let line = head.get(from..at).unwrap_or_default();
+        from = at + 1;
+        line.strip_suffix(b"\r").unwrap_or(line)
+    });
     let request = lines.next().unwrap_or_default();
     let modern = request.ends_with(b" HTTP/1.1");
     if !modern && !request.ends_with(b" HTTP/1.0") {
@@ -353,7 +396,7 @@ fn check(head: &[u8]) -> Result<Framing, Violation> {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Err(malformed("a folded header line"));
         }
-        let at = line.iter().position(|b| *b == b':').ok_or(malformed("a header line without a colon"))?;
+        let at = memchr(b':', line).ok_or(malformed("a header line without a colon"))?;
         let (name, value) = line.split_at(at);
         if name.is_empty() || !name.iter().copied().all(is_token) {
             return Err(malformed("a header name with a character that it cannot have"));
@@ -370,10 +413,20 @@ fn check(head: &[u8]) -> Result<Framing, Violation> {
     fields.framing()
 }
 
-/// RFC 9110 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+/// The characters of a token (RFC 9110 5.6.2).
+const TOKEN: [bool; 256] = {
+    let mut is_token = [false; 256];
+    let mut byte = u8::MIN;
+    while byte < u8::MAX {
+        is_token[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        byte += 1;
+    }
+    is_token
+};
+
+fn is_token(byte: u8) -> bool {
+    TOKEN[usize::from(byte)]
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod h2;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -34,6 +34,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::h2::FrameMeter;
+use super::hls::Visitor;
 use super::play::Handover;
 use framer::MAX_HEAD;
 pub(super) use framer::{Framer, MAX_FIELDS, Violation};
@@ -51,6 +52,8 @@ const READ_SIZE: usize = 8 << 10;
 pub(crate) struct Connection {
     /// The peer, an IPv4 address in IPv6 clothes made plain.
     pub peer: SocketAddr,
+    /// The address of this machine that it has connected to; none where the system does not say.
+    pub local: Option<IpAddr>,
     accepted: Instant,
     reason: OnceLock<CloseReason>,
     kill: CancellationToken,
@@ -59,6 +62,8 @@ pub(crate) struct Connection {
     /// The library has begun to write something and has not flushed it since.
     unflushed: AtomicBool,
     flushed: Notify,
+    /// Who was let in to HLS on it last.
+    visitor: Mutex<Option<Arc<Visitor>>>,
     /// A stream that the connection is wanted for.
     handover: Mutex<Option<Handover>>,
     handed_over: Notify,
@@ -78,11 +83,12 @@ struct Work {
 }
 
 impl Connection {
-    /// A connection that was accepted now.
-    pub(crate) fn new(peer: SocketAddr) -> Arc<Self> {
+    /// A connection that was accepted now, on that address of this machine.
+    pub(crate) fn new(peer: SocketAddr, local: Option<IpAddr>) -> Arc<Self> {
         let accepted = Instant::now();
         Arc::new(Self {
             peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            local: local.map(|local| local.to_canonical()),
             accepted,
             reason: OnceLock::new(),
             kill: CancellationToken::new(),
@@ -90,6 +96,7 @@ impl Connection {
             answered: Notify::new(),
             unflushed: AtomicBool::new(false),
             flushed: Notify::new(),
+            visitor: Mutex::default(),
             handover: Mutex::default(),
             handed_over: Notify::new(),
         })
@@ -121,6 +128,16 @@ impl Connection {
             }
             answered.await;
         }
+    }
+
+    /// Who was let in to HLS last.
+    pub(super) fn visitor(&self) -> Option<Arc<Visitor>> {
+        self.visitor.lock().clone()
+    }
+
+    /// Remembers who was let in to HLS, in place of who was before.
+    pub(super) fn remember(&self, visitor: Visitor) {
+        *self.visitor.lock() = Some(Arc::new(visitor));
     }
 
     fn note_flushed(&self) {
@@ -261,8 +278,15 @@ impl<S> Guarded<S> {
 
     /// Takes what came from the socket, in the room for it, unless a request is being answered.
     fn take(&mut self, count: usize) -> io::Result<()> {
-        self.held.extend_from_slice(self.scratch.get(..count).unwrap_or_default());
-        if self.is_answering() { Ok(()) } else { self.frame() }
+        let waits = self.is_answering();
+        if waits || !self.held.is_empty() {
+            self.held.extend_from_slice(self.scratch.get(..count).unwrap_or_default());
+            return if waits { Ok(()) } else { self.frame_held() };
+        }
+        self.note_head();
+        let came = self.scratch.get(..count).unwrap_or_default();
+        let result = self.framer.feed(came, &mut self.ready);
+        self.note_framed(result)
     }
 
     /// True while what comes belongs to a later request than the one that is being answered.
@@ -270,11 +294,19 @@ impl<S> Guarded<S> {
         !self.first && self.framer.is_idle() && self.connection.idle_since().is_none()
     }
 
-    fn frame(&mut self) -> io::Result<()> {
+    fn frame_held(&mut self) -> io::Result<()> {
+        self.note_head();
+        let result = self.framer.feed(&core::mem::take(&mut self.held), &mut self.ready);
+        self.note_framed(result)
+    }
+
+    fn note_head(&mut self) {
         if self.framer.is_idle() && !self.first {
             self.head_since = Instant::now();
         }
-        let result = self.framer.feed(&core::mem::take(&mut self.held), &mut self.ready);
+    }
+
+    fn note_framed(&mut self, result: Result<(), Violation>) -> io::Result<()> {
         if !self.ready.is_empty() {
             self.first = false;
         }
@@ -373,11 +405,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             }
             if !this.ready.is_empty() {
                 let count = this.ready.len().min(out.remaining());
-                out.put_slice(&this.ready.split_to(count));
+                out.put_slice(this.ready.get(..count).unwrap_or_default());
+                this.ready.advance(count);
                 return Poll::Ready(Ok(()));
             }
             if !this.held.is_empty() && !this.is_answering() {
-                this.frame()?;
+                this.frame_held()?;
                 continue;
             }
             if this.held.len() >= MAX_HEAD {

@@ -6,7 +6,7 @@ const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
 fn guarded(capacity: usize) -> (Guarded<DuplexStream>, DuplexStream, Arc<Connection>) {
     let (ours, theirs) = tokio::io::duplex(capacity);
-    let connection = Connection::new(([127, 0, 0, 1], 1).into());
+    let connection = Connection::new(([127, 0, 0, 1], 1).into(), None);
     (Guarded::lend(ours, Arc::clone(&connection)).0, theirs, connection)
 }
 

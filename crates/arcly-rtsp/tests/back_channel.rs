@@ -1,0 +1,130 @@
+//! Players that are heard: what they say over the back-channel is a stream of its own.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod serving;
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
+use arcly_core::log::{LagPolicy, Read, StartMode};
+use arcly_core::{CodecId, PlayRequest, PlaybackRegistry as _, StreamKey, Subscriber};
+use arcly_rtp::wire::Header;
+use arcly_rtsp::ServerConfig;
+use arcly_rtsp::wire::{Frame, Method, Request, Status, Transport};
+use bytes::Bytes;
+
+use serving::{LIMIT, LONG, Raw, Serving, port_pair};
+
+const TALK: &str = "www.onvif.org/ver20/backchannel";
+
+fn config() -> ServerConfig {
+    let mut config = ServerConfig::default();
+    config.session.back_channel = Some("talk".to_owned());
+    config
+}
+
+/// The n-th 20 ms of A-law.
+fn word(n: u8) -> Bytes {
+    let header = Header {
+        payload_type: 8,
+        sequence: n.into(),
+        timestamp: u32::from(n) * 160,
+        ssrc: 7,
+        ..Header::default()
+    };
+    [&header.encode()[..], &[n; 160]].concat().into()
+}
+
+async fn listener(serving: &Serving) -> Subscriber {
+    let key = StreamKey::parse("live/cam/talk").unwrap();
+    let request = PlayRequest::internal(key, "test").start(StartMode::Oldest).lag(LagPolicy::PATIENT);
+    let listening = tokio::time::timeout(LIMIT, serving.engine.subscribe(request.wait(LIMIT)));
+    listening.await.unwrap().unwrap().into_frames()
+}
+
+/// Hears the first `count` words.
+async fn hear(listener: &mut Subscriber, count: u8) {
+    let mut heard = 0;
+    let all = async {
+        while heard < count {
+            match listener.next().await.unwrap().expect("it goes on") {
+                Read::Context(tracks) => {
+                    assert!(tracks.iter().all(|track| track.codec == CodecId::Pcma));
+                }
+                Read::Item(frame) => {
+                    assert_eq!(frame.payload[..], [heard; 160]);
+                    heard += 1;
+                }
+                Read::Skipped(skip) => panic!("{skip:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("all of it");
+}
+
+async fn describe(raw: &mut Raw, url: &str) {
+    let described = raw.ask(Request::new(Method::Describe, url).with("Require", TALK)).await;
+    assert_eq!(described.status, Status::OK);
+    assert!(str::from_utf8(&described.body).unwrap().contains("a=sendonly"));
+}
+
+async fn set_up(raw: &mut Raw, url: &str, medium: usize, transport: &str) -> Option<Transport> {
+    let setup = Request::new(Method::Setup, format!("{url}/trackID={medium}")).with("Require", TALK);
+    let setup = raw.ask(setup.with("Transport", transport)).await;
+    (setup.status == Status::OK).then(|| setup.headers.get("Transport").unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_player_says_over_the_connection_is_a_stream() {
+    let serving = Serving::with(config(), None).await;
+    let (url, publishing) = (serving.url(), serving.publish(LONG));
+    let mut raw = Raw::connect(serving.address).await;
+    describe(&mut raw, &url).await;
+    set_up(&mut raw, &url, 0, "RTP/AVP/TCP;interleaved=0-1").await.unwrap();
+    set_up(&mut raw, &url, 2, "RTP/AVP/TCP;interleaved=4-5").await.unwrap();
+    assert_eq!(raw.ask(Request::new(Method::Play, &url)).await.status, Status::OK);
+    for n in 0..20 {
+        raw.send(&Frame { channel: 4, payload: word(n) }.to_bytes()).await;
+    }
+    let mut listener = listener(&serving).await;
+    hear(&mut listener, 20).await;
+    assert!(raw.frame(0).await.is_some(), "and it is sent what it plays");
+    publishing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_player_says_in_datagrams_is_a_stream() {
+    let serving = Serving::with(config(), None).await;
+    let (url, publishing) = (serving.url(), serving.publish(LONG));
+    let mut raw = Raw::connect(serving.address).await;
+    describe(&mut raw, &url).await;
+    let pairs = [port_pair(), port_pair()];
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    for (medium, (rtp, rtcp)) in [0, 2].into_iter().zip(&pairs) {
+        let transport = format!("RTP/AVP;unicast;client_port={}-{}", port(rtp), port(rtcp));
+        set_up(&mut raw, &url, medium, &transport).await.unwrap();
+    }
+    assert_eq!(raw.ask(Request::new(Method::Play, &url)).await.status, Status::OK);
+    for n in 0..20 {
+        pairs[1].0.send_to(&word(n), ("127.0.0.1", serving.ports.rtp)).unwrap();
+    }
+    hear(&mut listener(&serving).await, 20).await;
+    publishing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_play_and_not_publish_is_not_heard() {
+    let users =
+        StaticUsers::new().with_user("ann", "right", ActionSet::PLAY, NameRule::parse("live/*").unwrap());
+    let serving = Serving::with(config(), Some(Arc::new(users.unwrap()))).await;
+    let publishing = serving.publish(LONG);
+    let mut raw = Raw::connect(serving.address).await;
+    let url = serving.url().replace("rtsp://", "rtsp://ann:right@");
+    describe(&mut raw, &url).await;
+    assert!(set_up(&mut raw, &url, 2, "RTP/AVP/TCP;interleaved=4-5").await.is_none());
+    set_up(&mut raw, &url, 0, "RTP/AVP/TCP;interleaved=0-1").await.unwrap();
+    assert_eq!(raw.ask(Request::new(Method::Play, &url)).await.status, Status::OK);
+    assert!(raw.frame(0).await.is_some());
+    publishing.abort();
+}

@@ -1,0 +1,343 @@
+//! Against programs that are not ours: FFmpeg old and new. Each is skipped, loudly, where it is not installed.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod serving;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use arcly_codec::flv::{Demuxer, FileDecoder, Limits};
+use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
+use arcly_core::{CodecConfig, FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timescale, TrackId, TrackSet};
+use arcly_rtsp::ServerConfig;
+use arcly_testkit::clips::{self, AV1_OPUS, Clip, H264_AAC, HEVC_AAC, VP9_OPUS};
+use arcly_testkit::media::Source;
+use arcly_testkit::need;
+use arcly_testkit::program::Program;
+use md5::{Digest as _, Md5};
+
+use serving::{LIMIT, LONG, Serving, collect};
+
+fn read_flv(clip: Clip, ffmpeg: &Path) -> (TrackSet, Vec<MediaFrame>) {
+    let (mut file, mut demuxer) = (FileDecoder::new(), Demuxer::new(Limits::default()));
+    file.push(&std::fs::read(clip.file(ffmpeg)).unwrap());
+    while let Some(tag) = file.next_tag().unwrap() {
+        demuxer.handle_tag(tag.kind, tag.timestamp_ms.into(), tag.body).unwrap();
+    }
+    let events: Vec<_> = std::iter::from_fn(|| demuxer.poll_event()).collect();
+    let frames = events.into_iter().filter_map(|event| match event {
+        MediaEvent::Frame(frame) => Some(frame),
+        MediaEvent::Tracks(_) => None,
+    });
+    (demuxer.tracks(), frames.collect())
+}
+
+fn of(track: TrackId, frames: &[MediaFrame]) -> Vec<&MediaFrame> {
+    frames.iter().filter(|frame| frame.track == track).collect()
+}
+
+/// What was sent has come, bit for bit, each frame at its time.
+fn assert_came(sent: &[MediaFrame], got: &[MediaFrame], track: TrackId, may_lack: usize) {
+    let (sent, got) = (of(track, sent), of(track, got));
+    let unsent = sent.len().saturating_sub(got.len());
+    assert!(!got.is_empty() && unsent <= may_lack, "{track}: {unsent} of {} are missing", sent.len());
+    let shift = got[0].pts - sent[0].pts;
+    for (sent, got) in sent.iter().zip(&got) {
+        assert_eq!((&sent.payload, sent.is_keyframe()), (&got.payload, got.is_keyframe()));
+        // The file counts milliseconds; FFmpeg rounds them to the clock of the packets.
+        let off = (sent.pts + shift) - got.pts;
+        assert!(off.abs() <= TimeDelta::from_millis(1), "{track}: {} flicks", off.0);
+    }
+    assert!(got.is_sorted_by_key(|frame| frame.dts) && got.iter().all(|frame| frame.dts <= frame.pts));
+    assert!(!got.iter().any(|frame| frame.flags.intersects(FrameFlags::CORRUPT | FrameFlags::CLAMPED)));
+}
+
+/// FFmpeg publishes a clip.
+async fn ffmpeg_publishes(ffmpeg: PathBuf, clip: Clip, transport: &str) {
+    let (tracks, sent) = read_flv(clip, &ffmpeg);
+    let serving = Serving::start().await;
+    let mut command = Command::new(&ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-re", "-i"]).arg(clip.file(&ffmpeg));
+    command.args(["-c", "copy", "-strict", "-2", "-f", "rtsp", "-rtsp_transport", transport]);
+    let mut program = Program::start("ffmpeg", command.arg(serving.url()));
+    let reader = serving.reader().await;
+    let engine = std::sync::Arc::clone(&serving.engine);
+    let ended = tokio::task::spawn_blocking(move || {
+        program.end_ok(LIMIT);
+        engine.drain();
+    });
+    let (known, got) = collect(reader).await;
+    ended.await.unwrap();
+    for track in tracks.iter() {
+        assert_eq!(known.get(track.id).map(|track| track.codec), Some(track.codec));
+        // FFmpeg 5 does not send the sounds that wait for others to share their packet when the file ends.
+        assert_came(&sent, &got, track.id, if track.id == TrackId::AUDIO { 8 } else { 0 });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m32_ffmpeg_5_publishes_h264_and_aac_over_tcp() {
+    ffmpeg_publishes(need!(ffmpeg), H264_AAC, "tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m32_ffmpeg_5_publishes_h264_and_aac_over_udp() {
+    ffmpeg_publishes(need!(ffmpeg), H264_AAC, "udp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m32_ffmpeg_9_publishes_h265_and_aac_over_tcp() {
+    ffmpeg_publishes(need!(ffmpeg9), HEVC_AAC, "tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m32_ffmpeg_9_publishes_av1_and_opus_over_udp() {
+    ffmpeg_publishes(need!(ffmpeg9), AV1_OPUS, "udp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m32_ffmpeg_9_publishes_vp9_and_opus_over_tcp() {
+    ffmpeg_publishes(need!(ffmpeg9), VP9_OPUS, "tcp").await;
+}
+
+/// What FFmpeg makes of a frame that it receives, by its hash.
+fn as_received(tracks: &TrackSet, frame: &MediaFrame) -> String {
+    Md5::digest(byte_stream(tracks, frame)).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The NAL units of a picture.
+fn units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = payload;
+    std::iter::from_fn(move || {
+        let (len, tail) = rest.split_first_chunk::<4>()?;
+        let (unit, after) = tail.split_at(usize::try_from(u32::from_be_bytes(*len)).unwrap());
+        rest = after;
+        Some(unit)
+    })
+}
+
+/// A frame as a byte stream, with parameter sets before keyframes.
+fn byte_stream(tracks: &TrackSet, frame: &MediaFrame) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut unit = |unit: &[u8]| {
+        out.extend_from_slice(&[0, 0, 0, 1]);
+        out.extend_from_slice(unit);
+    };
+    match tracks.get(frame.track).map(|track| &track.config) {
+        Some(CodecConfig::Avc(config)) => {
+            if frame.is_keyframe() {
+                config.sps.iter().chain(&config.pps).for_each(|set| unit(set));
+            }
+            units(&frame.payload).for_each(unit);
+        }
+        _ => out.extend_from_slice(&frame.payload),
+    }
+    out
+}
+
+/// A packet of a listing: stream, PTS in its time base, hash.
+type Listed = (usize, i64, String);
+
+fn listed(path: &Path) -> Vec<Listed> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let packet = |line: &str| {
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        Some((fields.first()?.parse().ok()?, fields.get(2)?.parse().ok()?, (*fields.get(5)?).to_owned()))
+    };
+    lines.filter_map(packet).collect()
+}
+
+/// Waits until a player has written what it is to write. It may not be told of the end before: what it has received by then, and not
+/// looked at, is lost.
+async fn until_written(what: &str, is_all: impl Fn() -> bool) {
+    let all = async {
+        while !is_all() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap_or_else(|_| panic!("not all of {what}"));
+}
+
+/// FFmpeg plays what is published from its first keyframe on, bit for bit, to the tick of the packets' clock.
+async fn ffmpeg_plays(ffmpeg: PathBuf, transport: &str) {
+    let serving = Serving::start().await;
+    let source = Source::h264_aac();
+    // What is behind the first six seconds makes parsers and the interleaver let go of those.
+    let (tracks, sent) = (source.tracks(), source.clone().seconds(6));
+    let publishing = serving.publish_to_a_reader(tracks.clone(), source.seconds(7));
+    let listing = clips::folder().join(format!("rtsp_played_{transport}_{}.framehash", std::process::id()));
+    let mut command = Command::new(&ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-rtsp_transport", transport]);
+    command.args(["-analyzeduration", "500000", "-copyts", "-i", &serving.url()]);
+    command.args(["-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "framehash", "-hash", "md5"]);
+    command.args(["-max_interleave_delta", "100000", "-flush_packets", "1", "-y"]).arg(&listing);
+    let mut program = Program::start("ffmpeg", &mut command);
+    publishing.await.unwrap();
+    let count = |stream: usize| listed(&listing).iter().filter(|(of, ..)| *of == stream).count();
+    let (pictures, sounds) = (of(TrackId::VIDEO, &sent).len(), of(TrackId::AUDIO, &sent).len());
+    until_written("what is played", || count(0) >= pictures && count(1) >= sounds).await;
+    serving.engine.drain();
+    tokio::task::spawn_blocking(move || program.end_ok(LIMIT)).await.unwrap();
+    let got = listed(&listing);
+    for (stream, track, clock) in
+        [(0, TrackId::VIDEO, Timescale::MPEG), (1, TrackId::AUDIO, Timescale::new(48_000).unwrap())]
+    {
+        let got: Vec<_> = got.iter().filter(|(of, ..)| *of == stream).collect();
+        let sent: Vec<_> = of(track, &sent).iter().map(|f| (f.pts, as_received(&tracks, f))).collect();
+        assert!(got.len() >= sent.len(), "{track}: {} of {}", got.len(), sent.len());
+        for ((pts, hash), (_, ticks, listed)) in sent.iter().zip(&got) {
+            assert_eq!(hash, listed, "{track} at {ticks}");
+            // FFmpeg does not know the time of the very first picture.
+            let (known, listed) = (sent[1].0, got[1].1);
+            assert!(
+                *ticks == i64::MIN || *ticks - listed == (*pts - known).to_ticks(clock),
+                "{track} at {ticks}"
+            );
+        }
+    }
+    std::fs::remove_file(&listing).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_5_plays_h264_and_aac_over_tcp() {
+    ffmpeg_plays(need!(ffmpeg), "tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_5_plays_h264_and_aac_over_udp() {
+    ffmpeg_plays(need!(ffmpeg), "udp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_h264_and_aac_over_udp() {
+    ffmpeg_plays(need!(ffmpeg9), "udp").await;
+}
+
+/// FFmpeg decodes what is published, from its first keyframe on and without a complaint: so many pictures and sounds at least.
+async fn ffmpeg_decodes(ffmpeg: PathBuf, clip: Clip, transport: &str, least: [usize; 2]) {
+    let (tracks, frames) = read_flv(clip, &ffmpeg);
+    let serving = Serving::start().await;
+    let publishing = serving.publish_to_a_reader(tracks, frames);
+    let folder = tempfile::tempdir().unwrap();
+    let listing = folder.path().join("decoded");
+    let mut command = Command::new(&ffmpeg);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-rtsp_transport", transport]);
+    command.args(["-analyzeduration", "500000", "-i", &serving.url(), "-map", "0:v", "-map", "0:a"]);
+    command.args(["-fps_mode", "passthrough", "-f", "framehash", "-flush_packets", "1"]).arg(&listing);
+    let mut program = Program::start("ffmpeg", &mut command);
+    publishing.await.unwrap();
+    let decoded = |stream: usize| listed(&listing).iter().filter(|(of, ..)| *of == stream).count();
+    until_written("what is decoded", || (0..).zip(least).all(|(stream, least)| decoded(stream) >= least))
+        .await;
+    serving.engine.drain();
+    tokio::task::spawn_blocking(move || program.end_ok(LIMIT)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_h265_and_aac_over_udp() {
+    ffmpeg_decodes(need!(ffmpeg9), HEVC_AAC, "udp", [20, 20]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_h265_and_aac_over_tcp() {
+    ffmpeg_decodes(need!(ffmpeg9), HEVC_AAC, "tcp", [20, 20]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_av1_and_opus_over_tcp() {
+    ffmpeg_decodes(need!(ffmpeg9), AV1_OPUS, "tcp", [20, 20]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_vp9_and_opus_over_udp() {
+    ffmpeg_decodes(need!(ffmpeg9), VP9_OPUS, "udp", [20, 20]).await;
+}
+
+/// GStreamer's `rtspsrc` writes the pictures that it gets to a file, as a byte stream: each of them is in it.
+async fn gstreamer_plays_h265(transport: &str) {
+    let (ffmpeg, gst) = (need!(ffmpeg9), need!(gst_launch));
+    let (tracks, frames) = read_flv(HEVC_AAC, &ffmpeg);
+    let pictures: Vec<_> = frames.into_iter().filter(|frame| frame.track == TrackId::VIDEO).collect();
+    let tracks = TrackSet::new(tracks.iter().filter(|track| track.id == TrackId::VIDEO).cloned());
+    let serving = Serving::start().await;
+    let out = tempfile::NamedTempFile::new().unwrap();
+    let mut command = Command::new(gst);
+    command.args(["-q", "rtspsrc", "name=s", "latency=200"]).arg(format!("location={}", serving.url()));
+    command.arg(format!("protocols={transport}"));
+    command.args(["s.", "!", "application/x-rtp,media=video", "!", "rtph265depay", "!"]);
+    command.args([
+        "video/x-h265,stream-format=byte-stream,alignment=au",
+        "!",
+        "filesink",
+        "buffer-mode=unbuffered",
+    ]);
+    command.arg(format!("location={}", out.path().display()));
+    let publishing = serving.publish_to_a_reader(tracks, pictures.clone());
+    let mut program = Program::start("gst-launch-1.0", &mut command);
+    publishing.await.unwrap();
+    let is_in = |came: &[u8], frame: &MediaFrame| {
+        let slice = units(&frame.payload).max_by_key(|unit| unit.len()).unwrap();
+        came.windows(slice.len()).any(|part| part == slice)
+    };
+    let near_the_end = &pictures[pictures.len() - 10];
+    until_written("the pictures", || is_in(&std::fs::read(out.path()).unwrap(), near_the_end)).await;
+    serving.engine.drain();
+    // It says good-bye to a server that has gone, and calls that an error.
+    tokio::task::spawn_blocking(move || program.end(LIMIT)).await.unwrap();
+    let came = std::fs::read(out.path()).unwrap();
+    let is_there = |frame: &&MediaFrame| is_in(&came, frame);
+    // It asks when the first have been published, and lets go of the last at the end.
+    let first = pictures.iter().position(|frame| is_there(&frame)).expect("a picture");
+    let last = pictures.iter().rposition(|frame| is_there(&frame)).expect("a picture");
+    assert!(pictures[first].is_keyframe() && last - first > 30, "from {first} to {last}");
+    assert_eq!(pictures[first..=last].iter().filter(is_there).count(), last - first + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_gstreamer_plays_h265_over_tcp() {
+    gstreamer_plays_h265("tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_gstreamer_plays_h265_over_udp() {
+    gstreamer_plays_h265("udp").await;
+}
+
+/// Requests come in by a POST, in Base64, and everything goes out by a GET.
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_5_plays_h264_and_aac_through_http() {
+    ffmpeg_plays(need!(ffmpeg), "http").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_h264_and_aac_through_http() {
+    ffmpeg_plays(need!(ffmpeg9), "http").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn m33_ffmpeg_9_plays_h264_and_aac_over_tcp() {
+    ffmpeg_plays(need!(ffmpeg9), "tcp").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t39_ffmpeg_5_logs_in_by_digest() {
+    let ffmpeg = need!(ffmpeg);
+    let users =
+        StaticUsers::new().with_user("ann", "right", ActionSet::PLAY, NameRule::parse("live/*").unwrap());
+    let mut config = ServerConfig::default();
+    config.session.schemes.basic = false;
+    let serving = Serving::with(config, Some(std::sync::Arc::new(users.unwrap()))).await;
+    let publishing = serving.publish(LONG);
+    for (password, expect) in [("right", true), ("wrong", false)] {
+        let url = format!("rtsp://ann:{password}@{}/live/cam", serving.address);
+        let mut command = Command::new(&ffmpeg);
+        command.args(["-hide_banner", "-nostdin", "-v", "error", "-rtsp_transport", "tcp", "-i", &url]);
+        command.args(["-map", "0:v", "-c", "copy", "-frames:v", "5", "-f", "null", "-"]);
+        let mut program = Program::start("ffmpeg", &mut command);
+        let status = tokio::task::spawn_blocking(move || program.end(LIMIT)).await.unwrap();
+        assert_eq!(status.success(), expect, "{password}");
+    }
+    publishing.abort();
+}

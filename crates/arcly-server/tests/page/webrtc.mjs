@@ -1,0 +1,351 @@
+// The pages that speak WebRTC, in Chromium; reports how it went as one line of JSON.
+// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `fall-back`), the server's address, the stream's path, seconds to watch, the folder of
+// node_modules, Chromium, a PNG to write.
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { launch } from "./chromium.mjs";
+
+const [task, server, stream, seconds, modules, executablePath, screenshot] = process.argv.slice(2);
+// A camera and a microphone that nobody has to allow: a picture that moves, and beeps.
+const devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const { browser, close } = await launch(modules, executablePath, { width: 1000, height: 1000 }, devices);
+// For anything to happen on a machine that is busy with everything else.
+const timeout = 60000;
+
+const report = { errors: [], foreign: [] };
+// What the browser itself says of answers that a task provokes; when it says so is its own affair.
+const expected = [];
+const url = (path) => server + "/" + stream + path;
+
+// `change` is what becomes of the server's answers to offers on their way to the page.
+async function open(address, change) {
+  const page = await browser.newPage();
+  if (change) {
+    await page.route(/\/wh[ei]p(\?|$)/, async (route) => {
+      const response = await route.fetch({ timeout });
+      await route.fulfill({ response, body: change(await response.text()) });
+    });
+  }
+  page.setDefaultTimeout(timeout);
+  page.on("pageerror", (error) => report.errors.push(String(error)));
+  page.on("console", (message) => message.type() === "error" && report.errors.push(message.text() + " " + message.location().url));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(server) && !url.startsWith("data:") && !url.startsWith("blob:")) report.foreign.push(url);
+  });
+  await page.goto(address);
+  return page;
+}
+
+// An answer that names no port of UDP, as if none of them were to be reached.
+const withoutUdp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ udp .*\r\n/gim, "");
+const withoutTcp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ tcp .*\r\n/gim, "");
+
+// A way to a port of UDP that is worse than the direct one: it carries so many bits per second towards the page, loses one datagram of so
+// many, and takes so long, each way. What would have to wait longer than 300 ms for its turn is lost.
+async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
+  const near = createSocket("udp4");
+  const far = new Map();
+  let busy = 0;
+  let count = 0;
+  const pass = (bits, send) => {
+    const now = performance.now();
+    // What goes to the server is little, and has a way of its own.
+    const begins = bits ? Math.max(busy, now) : now;
+    const ends = begins + (1000 * bits) / bps;
+    count += 1;
+    if (begins - now > 300 || count % loses === 0) return;
+    if (bits) busy = ends;
+    setTimeout(send, ends - now + ms);
+  };
+  const towards = ({ address, port: from }) => {
+    const socket = createSocket("udp4");
+    return socket.on("message", (datagram) => pass(8 * datagram.length, () => near.send(datagram, from, address)));
+  };
+  near.on("message", (datagram, from) => {
+    const name = from.address + from.port;
+    if (!far.has(name)) far.set(name, towards(from));
+    pass(0, () => far.get(name).send(datagram, port, "127.0.0.1"));
+  });
+  near.bind(0, "127.0.0.1");
+  await once(near, "listening");
+  const own = near.address().port;
+  // What is on its way still is of no use to anybody.
+  const close = () => [near, ...far.values()].forEach((socket) => socket.removeAllListeners("message").unref());
+  const change = (sdp) => withoutTcp(sdp).replaceAll(" 127.0.0.1 " + port + " ", " 127.0.0.1 " + own + " ");
+  return { change, close };
+}
+// The server's port of UDP, as it has told a player.
+const portOf = (player) => player.evaluate(() => Number(playing.session.answer.match(/ udp \d+ 127\.0\.0\.1 (\d+) /i)[1]));
+
+// Waits for what the server says at that path; the answer is null where there is nothing.
+async function untilServer(path, what) {
+  for (const end = performance.now() + timeout; ; await new Promise((done) => setTimeout(done, 100))) {
+    const answer = await fetch(server + path);
+    const body = answer.ok ? await answer.json() : null;
+    if (what(body)) return true;
+    if (performance.now() > end) throw new Error(path + ": " + JSON.stringify(body));
+  }
+}
+
+const until = (page, what, argument) => page.waitForFunction(what, argument, { timeout, polling: 100 }).then((handle) => handle.jsonValue());
+// The same of what the page has to wait for itself: a promise by itself would be true.
+async function untilAsked(page, what, argument) {
+  for (const end = performance.now() + timeout; ; await new Promise((done) => setTimeout(done, 100))) {
+    const found = await page.evaluate(what, argument);
+    if (found) return found;
+    if (performance.now() > end) throw new Error("still not so: " + what);
+  }
+}
+// What the player has been sent, in the end by the browser's own count.
+const received = (page) => page.evaluate(async () => {
+  const { inbound, path } = await playing.session.statistics();
+  const { video, audio } = inbound;
+  return {
+    frames: video?.framesDecoded, freezes: video?.freezeCount, frozen: video?.totalFreezesDuration, lost: video?.packetsLost, width: video?.frameWidth,
+    energy: audio?.totalAudioEnergy, concealed: audio?.concealedSamples, samples: audio?.totalSamplesReceived,
+    codecs: [video?.codec, audio?.codec], protocol: path.protocol, shown: document.getElementById("player").value,
+  };
+});
+// Until the player has decoded so many pictures more, and heard something meanwhile.
+const goesOn = (page, pictures) => page.evaluate(async ([pictures, timeout]) => {
+  const sample = async () => (await playing.session.statistics()).inbound;
+  let before = null, now = null;
+  for (const end = performance.now() + timeout; performance.now() < end; ) {
+    now = playing?.session?.isConnected ? await sample() : {};
+    // A session that begins anew counts anew.
+    if (now.video && now.audio && !(now.video.framesDecoded >= before?.video.framesDecoded)) before = now;
+    const isHeard = before && now.audio?.totalAudioEnergy > before.audio.totalAudioEnergy;
+    if (isHeard && now.video?.framesDecoded >= before.video.framesDecoded + pictures) return true;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error("it does not go on: " + JSON.stringify([before, now]));
+}, [pictures, timeout]);
+const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
+
+async function photograph(page, what) {
+  await page.screenshot({ path: screenshot.replace(".png", what + ".png"), fullPage: true });
+  await page.setViewportSize({ width: 390, height: 800 });
+  report.fits = await fits(page);
+  await page.screenshot({ path: screenshot.replace(".png", what + "-phone.png"), fullPage: true });
+  await page.setViewportSize({ width: 800, height: 380 });
+  report.fits &&= await fits(page);
+  await page.screenshot({ path: screenshot.replace(".png", what + "-landscape.png") });
+  await page.setViewportSize({ width: 1000, height: 1000 });
+}
+
+// The loudest frequency that comes out of the player, in Hz: once it is that of the tone, or when the time is up. What a player makes up for
+// what has come too late is no tone.
+const tone = (page) => page.evaluate(async ([lowest, highest, timeout]) => {
+  const context = new AudioContext();
+  const analyser = context.createAnalyser();
+  analyser.fftSize = 8192;
+  context.createMediaStreamSource(document.getElementById("video").srcObject).connect(analyser);
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  let heard = null;
+  for (const end = performance.now() + timeout; performance.now() < end; ) {
+    analyser.getFloatFrequencyData(bins);
+    const loudest = bins.indexOf(Math.max(...bins));
+    if (bins[loudest] > -60) heard = (loudest * context.sampleRate) / analyser.fftSize;
+    if (heard >= lowest && heard <= highest) break;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  return heard;
+}, [425, 455, timeout]);
+
+const tasks = {
+  // Watches in windows until one has no freeze in it: a machine that has stalled is forgiven, a server that does so is not.
+  async play() {
+    const page = await open(url("?player=whep"));
+    await until(page, () => playing?.session?.isConnected && Number(document.getElementById("figures").dataset.first) > 0);
+    report.first = Number(await page.getAttribute("#figures", "data-first"));
+    await page.click("#sound");
+    report.muted = await page.evaluate(() => document.getElementById("video").muted);
+    report.tone = await tone(page);
+    report.windows = [];
+    do {
+      const before = await received(page);
+      await page.waitForTimeout(Number(seconds) * 1000);
+      const after = await received(page);
+      const grown = (name) => after[name] - before[name];
+      report.windows.push({ frames: grown("frames"), energy: grown("energy"), freezes: grown("freezes"), frozen: grown("frozen"), concealed: grown("concealed") / grown("samples") });
+    } while (report.windows.at(-1).freezes > 0 && report.windows.length < 3);
+    report.after = await received(page);
+    report.latency = Number(await page.getAttribute("#figures", "data-latency"));
+    await page.click("summary");
+    await until(page, () => document.getElementById("statistics").children.length > 0);
+    report.rows = await page.locator("#statistics dt").allInnerTexts();
+    await photograph(page, "");
+    // Another network, as far as ICE is concerned: the session goes on.
+    await page.evaluate(() => playing.session.restart());
+    report.restarted = await goesOn(page, 50);
+    // Whoever leaves says so.
+    const isReader = ({ path, protocol }) => path === stream && protocol === "webrtc";
+    report.came = await untilServer("/api/v1/readers", ({ items }) => items.some(isReader));
+    await page.goto(server + "/");
+    report.left = await untilServer("/api/v1/readers", ({ items }) => !items.some(isReader));
+  },
+
+  async publish() {
+    const page = await open(url("/publish"));
+    await page.selectOption("#size", "640x360");
+    await page.selectOption("#rate", "15");
+    report.codecs = await page.locator("#codec option").evaluateAll((options) => options.map((option) => option.value));
+    await page.click("#camera");
+    await until(page, () => document.getElementById("state").textContent === "preview" && document.getElementById("video").videoWidth > 0);
+    await until(page, () => document.querySelectorAll("#cameras option").length > 1);
+    report.cameras = await page.locator("#cameras option").allInnerTexts();
+    await page.click("#live");
+    await until(page, () => document.getElementById("state").textContent === "live" && document.getElementById("statistics").children.length > 4);
+    const player = await open(url("?player=whep"));
+    await player.click("#sound");
+    report.seen = await goesOn(player, 30);
+    report.received = await received(player);
+    await player.close();
+    // Another camera in the place of this one, less of it, and the screen: all in the same session.
+    const resource = await page.evaluate(() => session.resource);
+    await page.selectOption("#cameras", { index: 1 });
+    await page.selectOption("#bitrate", "500000");
+    const sent = () => page.evaluate(async () => (await session.statistics()).outbound.video.framesSent);
+    const before = await sent();
+    await untilAsked(page, async (before) => (await session.statistics()).outbound.video.framesSent > before + 30, before);
+    report.limit = await untilAsked(page, () => {
+      const video = session.pc.getSenders().find((sender) => sender.track.kind === "video");
+      const { maxBitrate } = video.getParameters().encodings[0];
+      return maxBitrate === 500000 && maxBitrate;
+    });
+    report.same = resource === (await page.evaluate(() => session.resource));
+    report.rows = await page.locator("#statistics").innerText();
+    await photograph(page, "");
+    // Somebody else who wants the name is told why not.
+    expected.push(/status of 409 .*\/whip/);
+    const other = await open(url("/publish"));
+    await other.click("#camera");
+    await until(other, () => document.getElementById("state").textContent === "preview");
+    await other.click("#live");
+    await until(other, () => !document.getElementById("notice").hidden);
+    report.refused = await other.innerText("#notice");
+    await other.close();
+    // Somebody who runs the server ends it; and it can begin again. Whoever asks after a session then is told that there is none.
+    expected.push(/status of 404 .*\/whip\//);
+    await fetch(server + "/api/v1/streams/" + stream, { method: "DELETE" });
+    await until(page, () => !document.getElementById("notice").hidden && session === null);
+    report.ended = await page.innerText("#notice");
+    await page.click("#live");
+    await until(page, () => document.getElementById("state").textContent === "live");
+    await page.click("#live");
+    report.gone = await untilServer("/api/v1/streams/" + stream, (info) => info === null || info.publisher === null);
+    report.stopped = await until(page, () => document.getElementById("state").textContent === "preview" && session === null);
+  },
+
+  // Neither the viewer nor the publisher gets to any port of UDP.
+  async tcp() {
+    const player = await open(url("?player=whep"), withoutUdp);
+    await until(player, () => playing?.session?.isConnected && Number(document.getElementById("figures").dataset.first) > 0);
+    await player.click("#sound");
+    report.first = Number(await player.getAttribute("#figures", "data-first"));
+    report.tone = await tone(player);
+    report.goesOn = await goesOn(player, 50);
+    report.received = await received(player);
+    await player.close();
+    const page = await open(server + "/live/web/publish", withoutUdp);
+    await page.selectOption("#size", "640x360");
+    await page.selectOption("#rate", "15");
+    await page.click("#camera");
+    await until(page, () => document.getElementById("state").textContent === "preview");
+    await page.click("#live");
+    report.published = await untilServer("/api/v1/streams/live/web", (info) => info?.publisher?.webrtc?.protocol === "tcp" && info.frames_in > 60);
+    report.fits = await fits(page);
+    await page.click("#live");
+    await untilServer("/api/v1/streams/live/web", (info) => info === null || info.publisher === null);
+  },
+
+  // A round trip of a tenth of a second, on which one datagram of twenty is lost.
+  async lossy() {
+    const near = await open(url("?player=whep"));
+    await until(near, () => playing?.session?.isConnected);
+    const link = await detour(await portOf(near), { loses: 20, ms: 50 });
+    await near.close();
+    const player = await open(url("?player=whep"), link.change);
+    await until(player, () => playing?.session?.isConnected);
+    await player.click("#sound");
+    report.goesOn = await goesOn(player, 100);
+    report.repaired = await untilAsked(player, async () => {
+      const { video } = (await playing.session.statistics()).inbound;
+      return video?.nackCount > 0 && (video.retransmittedPacketsReceived ?? 0);
+    });
+    report.received = await received(player);
+    report.fits = await fits(player);
+    link.close();
+  },
+
+  // A picture in three sizes: whoever has room for it sees the largest, and whoever has not, another.
+  async simulcast() {
+    const page = await open(url("/publish"));
+    // Of smaller pictures Chromium makes two sizes at most.
+    for (const [id, value] of [["size", "960x540"], ["rate", "10"], ["layers", "3"]]) await page.selectOption("#" + id, value);
+    await page.click("#camera");
+    await until(page, () => document.getElementById("state").textContent === "preview");
+    await page.click("#live");
+    const pictures = (info) => (info?.tracks || []).filter(({ kind }) => kind === "video");
+    await untilServer("/api/v1/streams/" + stream, (info) => pictures(info).length === 3);
+    report.tracks = pictures(await fetch(server + "/api/v1/streams/" + stream).then((answer) => answer.json()));
+    const player = await open(url("?player=whep"));
+    await until(player, () => playing?.session?.isConnected);
+    await player.click("#sound");
+    await goesOn(player, 10);
+    // A link that carries three quarters of that.
+    const rate = await player.evaluate(async () => {
+      const bytes = async () => (await playing.session.statistics()).inbound.video.bytesReceived;
+      const [began, before] = [performance.now(), await bytes()];
+      await new Promise((done) => setTimeout(done, 3000));
+      return (8000 * ((await bytes()) - before)) / (performance.now() - began);
+    });
+    const link = await detour(await portOf(player), { bps: rate * 0.75 });
+    const thin = await open(url("?player=whep"), link.change);
+    await until(thin, () => playing?.session?.isConnected);
+    await thin.click("#sound");
+    report.rate = rate;
+    await goesOn(thin, 10);
+    for (const end = performance.now() + timeout; ; await player.waitForTimeout(100)) {
+      [report.best, report.thin] = [(await received(player)).width, (await received(thin)).width];
+      // Half of it, whatever the browser makes of the picture where its machine is busy.
+      if (report.thin && report.best >= 1.5 * report.thin) break;
+      if (performance.now() > end) throw new Error("both see the same: " + JSON.stringify(report));
+    }
+    report.sizes = await page.locator("#statistics").innerText();
+    report.switches = await fetch(server + "/api/v1/readers").then((answer) => answer.json()).then(({ items }) => items.map(({ webrtc }) => webrtc?.layer_switches));
+    report.fits = await fits(page);
+    link.close();
+  },
+
+  async "fall-back"() {
+    const page = await browser.newPage();
+    page.setDefaultTimeout(timeout);
+    page.on("pageerror", (error) => report.errors.push(String(error)));
+    const detail = "the stream is AV1, which is not among the codecs of the offer";
+    await page.route("**/whep*", (route) => route.fulfill({ status: 406, contentType: "application/problem+json", body: JSON.stringify({ status: 406, detail }) }));
+    await page.goto(url(""));
+    await until(page, () => document.getElementById("player").value === "hls" && document.getElementById("video").getVideoPlaybackQuality().totalVideoFrames > 10);
+    report.notice = await page.innerText("#notice");
+    await photograph(page, "");
+    // By hand, and so that it stays like this.
+    await page.selectOption("#player", "flv");
+    await until(page, () => playing && document.getElementById("player").value === "flv" && document.getElementById("state").textContent === "live");
+    report.address = page.url();
+    report.quiet = await page.isHidden("#notice");
+  },
+};
+
+try {
+  await tasks[task]();
+} catch (error) {
+  report.errors.push(String(error));
+  for (const page of browser.pages()) {
+    report.errors.push(page.url() + " " + (await page.locator("main").innerText({ timeout: 1000 }).catch(() => "")));
+  }
+} finally {
+  await close();
+}
+report.errors = report.errors.filter((error) => !expected.some((form) => form.test(error)));
+console.log(JSON.stringify(report));

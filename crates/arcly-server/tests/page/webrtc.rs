@@ -1,0 +1,196 @@
+//! WebRTC in the pages: what FFmpeg publishes is played by WHEP, the camera is published by WHIP, and what cannot be played so is
+//! played otherwise.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use arcly_testkit::need;
+use arcly_testkit::process::{Arcly, run_ok};
+use serde_json::Value;
+
+use super::{PATIENCE, alone, publish, publish_with, report, until};
+
+/// Seconds of a window, unless `ARCLY_WATCH_SECONDS` says otherwise.
+const WATCHED: u32 = 15;
+/// What has it watch for longer, on a machine that is left alone: only there is a freeze the server's fault.
+const WATCH_SECONDS: &str = "ARCLY_WATCH_SECONDS";
+/// Windows that are watched at most.
+const WINDOWS: u32 = 3;
+/// Two pictures of three that no other refers to: what WebRTC has no place for, and encoders do unless they are told not to.
+const B_FRAMES: [&str; 6] = ["-bf", "2", "-b_strategy", "0", "-x264-params", "b-pyramid=none"];
+/// From the offer to the first picture, on a machine that is left alone.
+const FIRST_PICTURE_MS: f64 = 500.0;
+/// The tone that is published, and how far from it the loudest of an analyser's lines may be.
+const TONE: core::ops::RangeInclusive<f64> = 425.0..=455.0;
+
+fn watched() -> u32 {
+    std::env::var(WATCH_SECONDS).map_or(WATCHED, |seconds| seconds.parse().expect("a number of seconds"))
+}
+
+fn serve() -> Arcly {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+    let listen = ["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--webrtc", "127.0.0.1:0"];
+    Arcly::start(command.arg("serve").args(listen).env("ARCLY_HLS__ALWAYS", "true"))
+}
+
+/// Waits until the stream has begun: an offer before its first keyframe is refused, which a browser calls an error.
+fn until_there(arcly: &Arcly) {
+    until(arcly, "/api/v1/streams", "\"aac\"", 1);
+    until(arcly, "/live/demo/video0.m3u8", "#EXTINF", 1);
+}
+
+/// Has the script do that with a stream.
+fn browse(arcly: &Arcly, task: &str, stream: &str, (chromium, modules): (&Path, &Path)) -> Value {
+    let screenshot = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("webrtc-{task}.png"));
+    let mut node = Command::new("node");
+    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/page/webrtc.mjs"));
+    node.arg(task).arg(format!("http://{}", arcly.addr("http"))).arg(stream).arg(watched().to_string());
+    node.arg(modules).arg(chromium).arg(&screenshot);
+    let limit = 4 * PATIENCE + Duration::from_secs((WINDOWS * watched()).into());
+    let report = report(&run_ok(&mut node, limit));
+    assert_eq!(report["errors"], Value::Array(vec![]), "{report:#}\n{}", arcly.log());
+    assert_eq!(report["foreign"], Value::Array(vec![]), "pages ask nobody else");
+    assert_eq!(report["fits"], true, "a phone does not scroll sideways: {report:#}");
+    report
+}
+
+fn text<'a>(report: &'a Value, name: &str) -> &'a str {
+    report[name].as_str().unwrap_or_else(|| panic!("{name}: {report:#}"))
+}
+
+#[test]
+fn chromium_plays_by_whep_what_ffmpeg_publishes_over_rtmp() {
+    let _alone = alone();
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    let arcly = serve();
+    let _publisher = publish(&ffmpeg, &arcly, "640x360");
+    until_there(&arcly);
+    let report = browse(&arcly, "play", "live/demo", (&chromium, &modules));
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{report:#}"));
+
+    let after = &report["after"];
+    assert_eq!((&after["shown"], &after["protocol"]), (&"whep".into(), &"udp".into()), "{report:#}");
+    assert_eq!(after["codecs"], serde_json::json!(["H264", "opus"]), "{report:#}");
+    assert_eq!(number(&after["width"]), 640.0, "{report:#}");
+    let windows = report["windows"].as_array().expect("a list");
+    for window in windows {
+        assert!(number(&window["frames"]) > 0.0 && number(&window["energy"]) > 0.0, "{report:#}");
+    }
+    let last = windows.last().expect("at least one was watched");
+    let is_smooth = number(&last["freezes"]) == 0.0;
+    let is_at_once = number(&report["first"]) < FIRST_PICTURE_MS;
+    assert!((is_smooth && is_at_once) || !is_left_alone(), "{report:#}");
+    // Where the machine is not left alone one window is enough: in the others the browser may have had no time.
+    let moves = |window: &Value| number(&window["frozen"]) < f64::from(watched()) / 2.0;
+    assert!(if is_left_alone() { moves(last) } else { windows.iter().any(moves) }, "{report:#}");
+    assert!(TONE.contains(&number(&report["tone"])), "{report:#}");
+    assert_eq!(report["muted"], false, "the button turns the sound on");
+    assert_eq!(report["restarted"], true, "{report:#}");
+    assert_eq!((&report["came"], &report["left"]), (&true.into(), &true.into()), "{report:#}");
+    // On a busy machine it is printed, and not asserted: the browser is what is late.
+    eprintln!(
+        "WHEP: first picture {} ms after the offer; {} s behind the server; lost {}; {windows:?}",
+        report["first"], report["latency"], after["lost"]
+    );
+}
+
+#[test]
+fn chromium_publishes_its_camera_from_the_page() {
+    let _alone = alone();
+    let (chromium, modules) = (need!(chromium), need!(node_modules));
+    let arcly = serve();
+    let report = browse(&arcly, "publish", "live/web", (&chromium, &modules));
+    assert_eq!(report["seen"], true, "{report:#}");
+    assert_eq!(report["received"]["codecs"][1], "opus", "{report:#}");
+    // A browser whose machine is too slow for them makes its pictures smaller.
+    let sizes = ["640×360", "480×270", "320×180", "240×135", "160×90"];
+    assert!(sizes.iter().any(|size| text(&report, "rows").contains(size)), "{report:#}");
+    assert_eq!(report["limit"], 500_000, "the bitrate is changed while it is live: {report:#}");
+    assert_eq!(report["same"], true, "and the camera, in the same session: {report:#}");
+    assert!(text(&report, "refused").contains("has a publisher already"), "{report:#}");
+    assert!(text(&report, "ended").contains("The server has ended this"), "{report:#}");
+    assert_eq!((&report["stopped"], &report["gone"]), (&true.into(), &true.into()), "{report:#}");
+    eprintln!(
+        "WHIP: {}, of {}; {}",
+        report["received"]["codecs"][0],
+        report["codecs"],
+        text(&report, "rows")
+    );
+}
+
+#[test]
+fn without_udp_chromium_plays_and_publishes_over_tcp() {
+    let _alone = alone();
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    let arcly = serve();
+    let _publisher = publish_with(&ffmpeg, &arcly, "640x360", &B_FRAMES);
+    until_there(&arcly);
+    let report = browse(&arcly, "tcp", "live/demo", (&chromium, &modules));
+    let received = &report["received"];
+    assert_eq!((&received["shown"], &received["protocol"]), (&"whep".into(), &"tcp".into()), "{report:#}");
+    assert_eq!(received["codecs"], serde_json::json!(["H264", "opus"]), "{report:#}");
+    assert!(report["tone"].as_f64().is_some_and(|tone| TONE.contains(&tone)), "{report:#}");
+    assert_eq!((&report["goesOn"], &report["published"]), (&true.into(), &true.into()), "{report:#}");
+    eprintln!(
+        "WHEP over TCP, of a stream with B-frames: first picture {} ms after the offer",
+        report["first"]
+    );
+}
+
+/// True on a machine that is left alone, where what a browser has no time for says something about the server.
+fn is_left_alone() -> bool {
+    std::env::var_os(WATCH_SECONDS).is_some()
+}
+
+/// Where the machine is left alone: a browser that has no time loses more than the link does.
+#[test]
+fn chromium_plays_on_where_one_datagram_of_twenty_is_lost() {
+    if !is_left_alone() {
+        return;
+    }
+    let _alone = alone();
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    let arcly = serve();
+    let _publisher = publish(&ffmpeg, &arcly, "640x360");
+    until_there(&arcly);
+    let report = browse(&arcly, "lossy", "live/demo", (&chromium, &modules));
+    assert_eq!(report["goesOn"], true, "{report:#}");
+    assert!(report["repaired"].as_u64().is_some_and(|packets| packets > 0), "{report:#}");
+    eprintln!("WHEP over a bad link: {} packets came again; {}", report["repaired"], report["received"]);
+}
+
+/// Where the machine is left alone: three encoders and two players are more than some machines have time for.
+#[test]
+fn chromium_publishes_three_sizes_and_a_viewer_on_a_thin_link_gets_a_smaller_one() {
+    if !is_left_alone() {
+        return;
+    }
+    let _alone = alone();
+    let (chromium, modules) = (need!(chromium), need!(node_modules));
+    let arcly = serve();
+    let report = browse(&arcly, "simulcast", "live/web", (&chromium, &modules));
+    let labels: Vec<_> =
+        report["tracks"].as_array().expect("a list").iter().map(|track| &track["label"]).collect();
+    assert_eq!(labels, ["layer full", "layer half", "layer quarter"], "{report:#}");
+    assert!(report["best"].as_f64() >= report["thin"].as_f64().map(|width| 1.5 * width), "{report:#}");
+    assert!(text(&report, "sizes").contains("Sizes"), "{report:#}");
+    eprintln!(
+        "simulcast: {} bit/s at {} wide; over three quarters of that {} wide",
+        report["rate"], report["best"], report["thin"]
+    );
+}
+
+#[test]
+fn the_player_falls_back_to_ll_hls_when_whep_is_refused() {
+    let _alone = alone();
+    let (chromium, modules, ffmpeg) = (need!(chromium), need!(node_modules), need!(ffmpeg));
+    let arcly = serve();
+    let _publisher = publish(&ffmpeg, &arcly, "640x360");
+    until(&arcly, "/live/demo/video0.m3u8", "#EXTINF", 3);
+    let report = browse(&arcly, "fall-back", "live/demo", (&chromium, &modules));
+    let notice = text(&report, "notice");
+    assert!(notice.contains("the stream is AV1") && notice.contains("over LL-HLS instead"), "{report:#}");
+    assert!(text(&report, "address").ends_with("/live/demo?player=flv"), "{report:#}");
+    assert_eq!(report["quiet"], true, "what was chosen needs no explanation: {report:#}");
+}

@@ -1,0 +1,344 @@
+use std::time::Instant;
+
+use arcly_core::track::TrackMask;
+use arcly_core::{
+    CloseReason, CodecConfig, CodecId, FrameFlags, TimeDelta, Timescale, Timestamp, Track, TrackId,
+    TrackKind, TrackSet,
+};
+use arcly_rtp::media::Numbering;
+use arcly_rtp::payload::Encoding;
+use arcly_rtp::sdp::{Format, formats};
+
+use super::layers::{LAYER_LABEL, Layers, Picture};
+use super::thinning::Thinning;
+use super::{Event, Medium, Outgoing, Output, SessionStats, Transport};
+use crate::media::RtpFrame;
+use crate::wire::TransportAddress;
+
+/// What is there when a viewer comes is sent at once, and its timestamps say that it took this part of its time: the picture is
+/// there at once, and live after a moment, instead of being late for as long as the group of pictures is.
+const HURRY: i64 = 20;
+
+/// A stream has nothing that the peer could play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stream is {codec}, which is not among the codecs of the offer")]
+pub struct NoCommonCodec {
+    /// What the stream has.
+    pub codec: CodecId,
+}
+
+/// What comes out of a [`WhepSession`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Viewed {
+    /// Datagrams that come from there belong to this session from now on.
+    Source(TransportAddress),
+    /// Media can flow.
+    Connected,
+    /// The viewer cannot go on without a keyframe, or waits for one to go over to another layer.
+    KeyframeRequest,
+}
+
+/// A track on its way to the viewer.
+#[derive(Debug)]
+struct Lane {
+    medium: usize,
+    /// The track, or the tracks that are layers of the same pictures.
+    layers: Layers,
+    kind: TrackKind,
+    payload_type: u8,
+    clock: Timescale,
+    numbering: Numbering,
+    /// The number of the next packet.
+    sequence: u64,
+    /// The timestamp of the last frame.
+    last: Option<u32>,
+    /// The latest presentation time so far.
+    latest: Option<Timestamp>,
+}
+
+impl Lane {
+    /// The timestamp of a frame. Where a layer follows on another one both have pictures of one moment, and no two
+    /// pictures may have one timestamp.
+    fn stamp(&mut self, pts: Timestamp) -> u32 {
+        let stamp = self.numbering.timestamp_of(pts, self.clock);
+        let is_behind = |last: &u32| stamp.wrapping_sub(*last).wrapping_sub(1) >= 1 << 31;
+        let last = self.last.filter(|_| self.layers.are_several()).filter(is_behind);
+        let stamp = last.map_or(stamp, |last| last.wrapping_add(1));
+        self.last = Some(stamp);
+        stamp
+    }
+}
+
+/// A peer that receives: frames that are packets already get its headers.
+#[derive(Debug)]
+pub struct WhepSession {
+    transport: Transport,
+    lanes: Vec<Lane>,
+    /// What timestamps and sequence numbers begin with is made of it.
+    key: u64,
+    /// Where the stream was when the viewer came.
+    edge: Option<Timestamp>,
+    /// A point of the stream, and when it was.
+    anchor: Option<(Timestamp, Instant)>,
+    thinning: Thinning,
+    out_of_order: u64,
+    /// Somebody has to ask for a keyframe.
+    wants_keyframe: bool,
+}
+
+impl WhepSession {
+    /// A viewer of whatever will be chosen. `key` is random.
+    #[must_use]
+    pub const fn new(transport: Transport, key: u64) -> Self {
+        let thinning = Thinning::new();
+        Self {
+            transport,
+            lanes: Vec::new(),
+            key,
+            edge: None,
+            anchor: None,
+            thinning,
+            out_of_order: 0,
+            wants_keyframe: false,
+        }
+    }
+
+    /// The way to the peer.
+    #[must_use]
+    pub const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The same, to be acted on.
+    pub const fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// What was counted of the session.
+    #[must_use]
+    pub fn stats(&self) -> SessionStats {
+        let switches = self.lanes.iter().map(|lane| lane.layers.switches()).sum();
+        let frames_thinned = self.thinning.left_out();
+        let frames_out_of_order = self.out_of_order;
+        let stats = *self.transport.stats();
+        SessionStats { frames_thinned, frames_out_of_order, layer_switches: switches, ..stats }
+    }
+
+    /// Chooses among tracks: the first of each kind that the answer has a format for, and of pictures in layers
+    /// all that go in the same format, one of which is sent at a time. Says which, and the codec of sound that
+    /// has none and has to stay away, unless somebody makes another of it.
+    ///
+    /// # Errors
+    /// There are pictures that the peer asks for, or nothing but sound, and it cannot play that.
+    pub fn choose(&mut self, tracks: &TrackSet) -> Result<(TrackMask, Option<CodecId>), NoCommonCodec> {
+        let before = core::mem::take(&mut self.lanes);
+        let (mut mask, mut silent) = (TrackMask::NONE, None);
+        let theirs = formats(tracks);
+        for kind in [TrackKind::Video, TrackKind::Audio] {
+            let Some(first) = tracks.first(kind) else { continue };
+            let mut media = self.transport.media().iter().enumerate();
+            let Some((at, medium)) = media.find(|(_, medium)| medium.sends && medium.kind == kind) else {
+                continue;
+            };
+            let of_kind = || tracks.iter().filter(move |track| track.kind() == kind);
+            let chosen = of_kind().filter_map(|track| Some((track, agreed(medium, track, &theirs)?))).next();
+            let Some((track, format)) = chosen else {
+                if kind == TrackKind::Video {
+                    return Err(NoCommonCodec { codec: first.codec });
+                }
+                silent = Some(first.codec);
+                continue;
+            };
+            let goes_with = |other: &&Track| {
+                let same = agreed(medium, other, &theirs).map(|format| format.payload_type);
+                other.id == track.id
+                    || (is_layer(other) && is_layer(track) && same == Some(format.payload_type))
+            };
+            let layers = Layers::new(of_kind().filter(goes_with).map(|track| track.id));
+            layers.tracks().for_each(|track| mask.insert(track));
+            let known = before.iter().find(|lane| lane.kind == kind && lane.medium == at);
+            let layers = match known {
+                Some(lane) => layers.carry_over(&lane.layers),
+                None => layers,
+            };
+            let numbering = known.map_or_else(|| Numbering::of(self.key, track.id), |lane| lane.numbering);
+            self.lanes.push(Lane {
+                medium: at,
+                layers,
+                kind,
+                payload_type: format.payload_type,
+                clock: format.clock,
+                numbering,
+                sequence: known.map_or(numbering.sequence.into(), |lane| lane.sequence),
+                last: known.and_then(|lane| lane.last),
+                latest: None,
+            });
+        }
+        match (mask.is_empty(), silent) {
+            (true, Some(codec)) => Err(NoCommonCodec { codec }),
+            _ => Ok((mask, silent)),
+        }
+    }
+
+    /// The viewer begins, with a stream that is at `edge`.
+    pub const fn join(&mut self, now: Instant, edge: Option<Timestamp>) {
+        self.edge = edge;
+        if let Some(edge) = edge {
+            self.anchor = Some((edge, now));
+        }
+    }
+
+    /// Sends a frame of a track that was chosen; others are passed over. What cannot be sent yet is dropped.
+    pub fn send(&mut self, now: Instant, frame: &RtpFrame) {
+        let Some(lane) = self.lanes.iter().position(|lane| lane.layers.has(frame.track)) else { return };
+        let Some(pts) = self.place(lane, frame.pts).filter(|_| self.transport.is_connected()) else { return };
+        if !self.admits(now, lane, frame) {
+            return;
+        }
+        let moment = self.moment(now, pts);
+        let Some(lane) = self.lanes.get_mut(lane) else { return };
+        if lane.kind == TrackKind::Video {
+            let is_late = lane.latest.is_some_and(|latest| frame.pts < latest);
+            self.out_of_order = self.out_of_order.saturating_add(u64::from(is_late));
+            lane.latest = lane.latest.max(Some(frame.pts));
+        }
+        let start = lane.stamp(pts);
+        let first = lane.sequence;
+        lane.sequence = lane.sequence.saturating_add(u64::try_from(frame.packets.len()).unwrap_or_default());
+        let packets = frame.packets.iter().zip(first..).map(|(packet, sequence)| Outgoing {
+            payload_type: lane.payload_type,
+            sequence,
+            timestamp: start.wrapping_add(packet.ticks),
+            moment,
+            marker: packet.marker,
+            payload: &packet.data,
+        });
+        self.transport.send(now, lane.medium, packets);
+    }
+
+    /// Whether a frame goes out: a picture does when it is of the layer that is sent, and the link has room for it.
+    fn admits(&mut self, now: Instant, lane: usize, frame: &RtpFrame) -> bool {
+        let estimate_bps = self.transport.stats().estimate_bps;
+        let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.kind == TrackKind::Video) else {
+            return true;
+        };
+        let bytes = frame.packets.iter().map(|packet| packet.data.len() as u64).sum();
+        let RtpFrame { track, dts, flags, .. } = *frame;
+        let picture = Picture { track, dts, bytes, is_key: flags.contains(FrameFlags::KEYFRAME) };
+        let is_sent = lane.layers.admits(now, picture, estimate_bps);
+        self.wants_keyframe |= lane.layers.take_request(now);
+        self.transport.set_desired(lane.layers.best_bps());
+        if !is_sent {
+            return false;
+        }
+        let backlog = self.transport.backlog(lane.medium);
+        let is_new = self.edge.is_none_or(|edge| frame.pts >= edge);
+        let admitted = self.thinning.admits(now, flags, is_new, backlog);
+        self.wants_keyframe |= self.thinning.take_request(now, backlog);
+        admitted
+    }
+
+    /// Where on the viewer's timeline a frame is; sound of before it came is nowhere.
+    fn place(&self, lane: usize, pts: Timestamp) -> Option<Timestamp> {
+        let Some(edge) = self.edge.filter(|edge| pts < *edge) else { return Some(pts) };
+        if self.lanes.get(lane).is_some_and(|lane| lane.kind == TrackKind::Audio) {
+            return None;
+        }
+        let back = edge - pts;
+        Some(edge - TimeDelta(back.0.checked_div(HURRY).unwrap_or(0)))
+    }
+
+    /// When a point of the stream was, by the anchor that all tracks share. It is never in the future: a publisher whose clock
+    /// runs fast moves the anchor.
+    fn moment(&mut self, now: Instant, pts: Timestamp) -> Instant {
+        let (at, then) = *self.anchor.get_or_insert((pts, now));
+        let away = pts - at;
+        let distance = away.abs().to_duration();
+        let moment =
+            if away < TimeDelta::ZERO { then.checked_sub(distance) } else { then.checked_add(distance) };
+        let moment = moment.unwrap_or(now);
+        if moment > now {
+            self.anchor = Some((pts, now));
+            return now;
+        }
+        moment
+    }
+
+    /// Takes a datagram; see [`Transport::handle_datagram`].
+    pub fn handle_datagram(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]) {
+        self.transport.handle_datagram(now, from, datagram);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.transport.handle_timeout(now);
+    }
+
+    /// Why it is over, if it is.
+    #[must_use]
+    pub const fn closed(&self) -> Option<CloseReason> {
+        self.transport.closed()
+    }
+
+    /// Ends the session from this side.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.transport.close(reason);
+    }
+
+    /// What comes next. To be asked until it is [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output<Viewed> {
+        if core::mem::take(&mut self.wants_keyframe) {
+            return Output::Event(Viewed::KeyframeRequest);
+        }
+        loop {
+            return match self.transport.poll_output() {
+                Output::Transmit { to, datagram } => Output::Transmit { to, datagram },
+                Output::Wait(at) => Output::Wait(at),
+                Output::Event(Event::Source(source)) => Output::Event(Viewed::Source(source)),
+                Output::Event(Event::Connected) => Output::Event(Viewed::Connected),
+                Output::Event(Event::KeyframeRequest) => Output::Event(Viewed::KeyframeRequest),
+                // A viewer sends nothing that anybody would look at.
+                Output::Event(Event::Packet { .. } | Event::Report { .. }) => continue,
+            };
+        }
+    }
+}
+
+/// True for a track that is one of several layers of the same pictures.
+fn is_layer(track: &Track) -> bool {
+    let label = track.label.as_deref().unwrap_or_default();
+    track.kind() == TrackKind::Video && label.starts_with(LAYER_LABEL)
+}
+
+/// The format of a medium that a track can be sent in: the one that fits best.
+fn agreed<'a>(medium: &'a Medium, track: &Track, theirs: &[(TrackId, Format)]) -> Option<&'a Format> {
+    let (_, own) = theirs.iter().find(|(id, _)| *id == track.id)?;
+    let fits = |format: &&Format| format.encoding == own.encoding && format.clock == own.clock;
+    let ranked = medium.formats.iter().filter(fits).map(|format| (rank(medium, track, format), format));
+    // Of those that rank alike the first, which is the peer's favourite.
+    ranked.rev().max_by_key(|(rank, _)| *rank).filter(|(rank, _)| *rank > 0).map(|(_, format)| format)
+}
+
+/// How well a format of a codec fits a track of it; 0 when it does not.
+fn rank(medium: &Medium, track: &Track, format: &Format) -> u8 {
+    let parameter = |name| medium.description.parameter(format.payload_type, name);
+    match (&format.encoding, &track.config) {
+        (Encoding::H264, CodecConfig::Avc(config)) => {
+            let profile =
+                parameter("profile-level-id").and_then(|id| u8::from_str_radix(id.get(..2)?, 16).ok());
+            // Larger access units than a packet need mode 1; decoders take whatever profile comes.
+            let mode = if parameter("packetization-mode") == Some("1") { 4 } else { 1 };
+            mode + u8::from(profile == Some(config.profile))
+        }
+        (Encoding::Vp9, CodecConfig::Vpx(config)) => {
+            let profile = parameter("profile-id").map_or(Some(0), |id| id.parse().ok());
+            u8::from(profile == Some(config.profile))
+        }
+        (Encoding::Av1, CodecConfig::Av1(config)) => {
+            let profile = parameter("profile").map_or(Some(0), |id| id.parse().ok());
+            u8::from(profile == Some(config.profile))
+        }
+        _ => 1,
+    }
+}

@@ -1,0 +1,192 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use arcly_core::{CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
+use arcly_rtp::media::{self, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
+
+use super::{Event, LAYER_LABEL, Output, SessionStats, Transport};
+use crate::wire::TransportAddress;
+
+/// What comes out of a [`WhipSession`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Published {
+    /// Datagrams that come from there belong to this session from now on.
+    Source(TransportAddress),
+    /// Media can flow.
+    Connected,
+    /// Tracks, or a frame.
+    Media(MediaEvent),
+}
+
+/// A peer that sends: its packets become tracks and frames.
+///
+/// The layers of a picture that comes in several (simulcast) become a track each, the best of them first, whose labels begin with
+/// [`LAYER_LABEL`].
+#[derive(Debug)]
+pub struct WhipSession {
+    transport: Transport,
+    receiver: MediaReceiver,
+    /// The medium and the layer of each lane.
+    lanes: Vec<(usize, usize)>,
+    /// The labels of tracks that are layers.
+    labels: Vec<(TrackId, Arc<str>)>,
+    now: Instant,
+}
+
+impl WhipSession {
+    /// Receives what the answer has agreed on.
+    #[must_use]
+    pub fn new(transport: Transport, now: Instant) -> Self {
+        let (mut specs, mut lanes): (Vec<LaneSpec>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
+        let mut labels = Vec::new();
+        for (at, medium) in transport.media().iter().enumerate() {
+            if !medium.receives || medium.formats.is_empty() {
+                continue;
+            }
+            // The best layer is named last, and is the first track: what readers get that take one.
+            for layer in (0..medium.layers.len().max(1)).rev() {
+                let track = free_track(medium.kind, &specs);
+                specs.push(LaneSpec { track, formats: medium.formats.clone() });
+                lanes.push((at, layer));
+                let name = medium.layers.get(layer);
+                labels.extend(name.map(|name| (track, format!("{LAYER_LABEL}{name}").into())));
+            }
+        }
+        let receiver = MediaReceiver::new(specs, MediaReceiverOptions::default());
+        Self { transport, receiver, lanes, labels, now }
+    }
+
+    /// True when there is something that the peer can send.
+    #[must_use]
+    pub fn can_receive(&self) -> bool {
+        !self.lanes.is_empty()
+    }
+
+    /// The way to the peer.
+    #[must_use]
+    pub const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The same, to be acted on.
+    pub const fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.transport
+    }
+
+    /// What was counted of the packets of a medium and layer.
+    #[must_use]
+    pub fn counters(&self, medium: usize, layer: usize) -> Option<LaneCounters> {
+        Some(self.receiver.counters(self.lane(medium, layer)?))
+    }
+
+    /// What was counted of the session.
+    #[must_use]
+    pub const fn stats(&self) -> SessionStats {
+        *self.transport.stats()
+    }
+
+    /// Takes a datagram; see [`Transport::handle_datagram`].
+    pub fn handle_datagram(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]) {
+        self.now = now;
+        self.transport.handle_datagram(now, from, datagram);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        self.receiver.handle_timeout(now);
+        self.transport.handle_timeout(now);
+    }
+
+    /// A reader cannot go on without a keyframe.
+    pub fn request_keyframes(&mut self, now: Instant) {
+        for (medium, layer) in self.lanes.clone() {
+            let is_video =
+                self.transport.media().get(medium).is_some_and(|medium| medium.kind == TrackKind::Video);
+            if is_video {
+                self.transport.request_keyframe(now, medium, layer);
+            }
+        }
+    }
+
+    /// Why it is over, if it is.
+    #[must_use]
+    pub const fn closed(&self) -> Option<CloseReason> {
+        self.transport.closed()
+    }
+
+    /// Ends the session from this side.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.transport.close(reason);
+    }
+
+    /// What comes next. To be asked until it is [`Output::Wait`].
+    pub fn poll_output(&mut self) -> Output<Published> {
+        loop {
+            if let Some(event) = self.receiver.poll_event() {
+                match event {
+                    media::Event::Media(MediaEvent::Tracks(tracks)) => {
+                        let tracks = self.label(tracks);
+                        return Output::Event(Published::Media(MediaEvent::Tracks(tracks)));
+                    }
+                    media::Event::Media(media) => return Output::Event(Published::Media(media)),
+                    media::Event::KeyframeNeeded { lane } => self.need_keyframe(lane),
+                    _ => {}
+                }
+                continue;
+            }
+            match self.transport.poll_output() {
+                Output::Transmit { to, datagram } => return Output::Transmit { to, datagram },
+                Output::Wait(at) => {
+                    return Output::Wait(self.receiver.deadline().map_or(at, |due| due.min(at)));
+                }
+                Output::Event(Event::Source(source)) => return Output::Event(Published::Source(source)),
+                Output::Event(Event::Connected) => return Output::Event(Published::Connected),
+                Output::Event(Event::Packet { medium, layer, packet }) => {
+                    if let Some(lane) = self.lane(medium, layer) {
+                        self.receiver.handle_packet(self.now, lane, packet);
+                    }
+                }
+                Output::Event(Event::Report { medium, layer, report }) => {
+                    if let Some(lane) = self.lane(medium, layer) {
+                        self.receiver.handle_sender_report(self.now, lane, &report);
+                    }
+                }
+                Output::Event(Event::KeyframeRequest) => {}
+            }
+        }
+    }
+
+    /// The tracks, with those marked that are layers of one picture.
+    fn label(&self, mut tracks: TrackSet) -> TrackSet {
+        for (track, label) in &self.labels {
+            if let Some(track) = tracks.get(*track).cloned() {
+                tracks.insert(Track { label: Some(Arc::clone(label)), ..track });
+            }
+        }
+        tracks
+    }
+
+    fn lane(&self, medium: usize, layer: usize) -> Option<usize> {
+        self.lanes.iter().position(|of| *of == (medium, layer))
+    }
+
+    fn need_keyframe(&mut self, lane: usize) {
+        if let Some((medium, layer)) = self.lanes.get(lane).copied() {
+            self.transport.request_keyframe(self.now, medium, layer);
+        }
+    }
+}
+
+/// A number for a track of that kind: the usual one, unless it is taken.
+fn free_track(kind: TrackKind, taken: &[LaneSpec]) -> TrackId {
+    let usual = match kind {
+        TrackKind::Video => TrackId::VIDEO,
+        TrackKind::Audio => TrackId::AUDIO,
+        TrackKind::Data => TrackId::DATA,
+    };
+    let others = (3_u8..).map_while(TrackId::new);
+    let is_free = |id: &TrackId| !taken.iter().any(|spec| spec.track == *id);
+    core::iter::once(usual).chain(others).find(is_free).unwrap_or(usual)
+}
