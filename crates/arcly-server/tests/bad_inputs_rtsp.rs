@@ -83,7 +83,8 @@ fn goes_on(row: Row, mut camera: Camera, viewer: Viewer) {
     row.finish(&[("rtsp", "peer_closed", 1), ("http", "peer_closed", 1)], &[]);
 }
 
-/// A camera, and somebody who sees it.
+/// A camera, and somebody who sees it. Rows share a server, where a stream is kept for a while when its camera has gone: of the same
+/// name its last pictures would come first.
 #[track_caller]
 fn watched(row: &Row, name: &str) -> (Camera, Viewer) {
     let mut camera = Camera::publishing(addr(row), name);
@@ -358,7 +359,7 @@ fn t28_t29_t31_t33_packets_that_are_none() {
         [("T28", short, false), ("T29", lies, false), ("T31", units, true), ("T33", reports, false)]
     {
         let row = Row::new(id);
-        let (mut camera, mut viewer) = watched(&row, "packets");
+        let (mut camera, mut viewer) = watched(&row, id);
         for (channel, packet) in packets {
             let packet = if as_payload { camera.packet(&packet, true) } else { packet };
             camera.rtsp.frame(channel, &packet);
@@ -375,7 +376,7 @@ fn t28_t34_packets_that_never_are_any() {
     let cases = [("T28", 0, vec![0; 3]), ("T34", 0x63, rtp(96, 1, 1, 1, b"x"))];
     for (id, channel, packet) in cases {
         let row = Row::new(id);
-        let (mut camera, viewer) = watched(&row, "never");
+        let (mut camera, viewer) = watched(&row, &format!("{id}-never"));
         for _ in 0..70 {
             camera.rtsp.frame(channel, &packet);
         }
