@@ -54,6 +54,7 @@ const TOOLS: &[Tool] = &[
             "gstreamer1.0-plugins-good",
             "gstreamer1.0-plugins-bad",
             "gstreamer1.0-plugins-ugly",
+            "gstreamer1.0-libav",
             "gstreamer1.0-rtsp",
         ]),
     },
@@ -190,7 +191,7 @@ fn gst_launch() -> Option<PathBuf> {
     let launch = on_path("gst-launch-1.0")?;
     let inspect = on_path("gst-inspect-1.0")?;
     let has = |element: &str| quiet(Command::new(&inspect).arg(element));
-    ["rtmp2sink", "flvmux", "h264parse", "x264enc", "voaacenc", "rtspclientsink"]
+    ["rtmp2sink", "flvmux", "h264parse", "x264enc", "voaacenc", "avenc_aac", "rtspclientsink"]
         .into_iter()
         .all(has)
         .then_some(launch)
