@@ -39,6 +39,9 @@ const KEPT: u64 = 1 << 20;
 const RETURN: Duration = Duration::from_secs(10);
 /// What asking the server from all sides leaves behind itself.
 const ASKING: u64 = 2 << 20;
+/// For how long a busy server is looked at to see whether it still grows, and how often at most.
+const GROWTH_WINDOW: Duration = Duration::from_secs(4);
+const GROWTH_WINDOWS: u32 = 15;
 /// CPU time of a row, unless it says otherwise.
 const CPU: Duration = Duration::from_millis(250);
 /// What the witness costs the server, in parts of the time that passes.
@@ -243,6 +246,22 @@ impl Bench {
         assert_eq!(self.metrics().sum("arcly_panics_total"), 0.0, "{id}");
     }
 
+    /// Waits until what the server does all the time needs no more memory than before; the most that it has needed.
+    pub fn grown(&self) -> u64 {
+        let (mut most, mut quiet) = (0, 0);
+        for _ in 0..GROWTH_WINDOWS {
+            self.take_peak();
+            std::thread::sleep(GROWTH_WINDOW);
+            let peak = self.take_peak();
+            quiet = if peak > most { 0 } else { quiet + 1 };
+            most = most.max(peak);
+            if quiet == 2 {
+                break;
+            }
+        }
+        most
+    }
+
     /// The most memory since the last call of this, and starts anew.
     fn take_peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
@@ -332,6 +351,13 @@ impl Row {
 
     pub const fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// Counts memory from this on, of a server with work of its own: see [`Bench::grown`].
+    pub const fn above(mut self, rss_bytes: u64) -> Self {
+        self.usage.rss_bytes = rss_bytes;
+        self.held.rss_bytes = rss_bytes;
         self
     }
 
