@@ -8,6 +8,7 @@ use crate::close::CloseReason;
 use crate::codec::TrackKind;
 use crate::feed::Feed;
 use crate::frame::{FrameFlags, MediaFrame};
+use crate::level::{AudioLevel, LevelMeter, TrackLevel};
 use crate::log::Writer;
 use crate::publisher::PublisherState;
 use crate::qos::{TrackMeter, TrackQos};
@@ -84,6 +85,8 @@ pub(crate) struct Ingest {
     /// Where the stream began, while that was sound and its first picture is still to come.
     prelude: Option<Timestamp>,
     meters: Vec<(TrackId, TrackMeter)>,
+    /// How loud tracks are that say so.
+    levels: Vec<(TrackId, LevelMeter)>,
     /// Since when nobody publishes.
     vacant_since: Instant,
 }
@@ -102,6 +105,7 @@ impl Ingest {
             last_audio_join: None,
             prelude: None,
             meters: Vec::new(),
+            levels: Vec::new(),
             vacant_since: now,
         }
     }
@@ -205,6 +209,28 @@ impl Ingest {
         self.meters.iter().map(|(track, meter)| (*track, meter.snapshot(now))).collect()
     }
 
+    /// How loud the tracks of a publisher are that says so; nothing when there is none.
+    pub(crate) fn levels(&self, now: Instant) -> Vec<(TrackId, TrackLevel)> {
+        let on_air = self.levels.iter().filter(|_| self.active.is_some());
+        on_air.map(|(track, meter)| (*track, meter.level(now))).collect()
+    }
+
+    /// Takes how loud a track of a session is; of one that is not on air it counts for nothing.
+    pub(crate) fn handle_level(&mut self, now: Instant, id: u64, track: TrackId, level: AudioLevel) {
+        let is_audio = self.tracks.get(track).is_some_and(|track| track.kind() == TrackKind::Audio);
+        if self.active != Some(id) || !is_audio {
+            return;
+        }
+        match self.levels.iter_mut().find(|(known, _)| *known == track) {
+            Some((_, meter)) => meter.handle_level(now, level),
+            None => {
+                let mut meter = LevelMeter::default();
+                meter.handle_level(now, level);
+                self.levels.push((track, meter));
+            }
+        }
+    }
+
     /// Announces a session's tracks. They come into force with its next frame in the log.
     pub(crate) fn set_tracks(&mut self, id: u64, mut tracks: TrackSet) -> Result<(), CloseReason> {
         let session = Self::session(&mut self.sessions, id)?;
@@ -263,6 +289,7 @@ impl Ingest {
             session.timeline = Some(Timeline::new(resume_at(self.end, now)));
             session.awaiting = TrackMask::ALL;
             session.applied = false;
+            self.levels.clear();
             self.active = Some(id);
         }
         if kind != TrackKind::Video {

@@ -14,6 +14,7 @@
 //! | [`log`], [`derived`] | the log, its cursors, and what formats make of it |
 //! | [`engine`], [`app`], [`stream`], [`publisher`], [`subscriber`] | streams by name, and their two ends |
 //! | [`feed`], [`rendition`] | what readers of a stream read: as it was published, or with other sound |
+//! | [`level`], [`room`] | how loud a stream is; who is in a room, and who of them speaks |
 //! | [`egress`] | many readers per worker, for servers |
 //! | [`timeline`], [`qos`] | what is made of a publisher's timestamps, and measured of its tracks |
 //! | [`via`] | where a stream has come through, so that no relay feeds it with itself |
@@ -55,6 +56,7 @@ pub mod feed;
 pub mod frame;
 pub mod ingest;
 pub mod key;
+pub mod level;
 pub mod log;
 pub mod machine;
 pub mod media;
@@ -64,6 +66,7 @@ pub mod publisher;
 pub mod qos;
 pub mod registry;
 pub mod rendition;
+pub mod room;
 pub mod sink;
 pub mod stream;
 pub mod subscriber;
@@ -81,6 +84,7 @@ pub use engine::{Engine, EngineBuilder};
 pub use error::{Result, StreamError};
 pub use frame::{FrameFlags, MediaFrame};
 pub use key::{NameError, StreamKey};
+pub use level::AudioLevel;
 pub use media::MediaEvent;
 pub use publisher::Publisher;
 pub use registry::{

@@ -12,10 +12,11 @@ use crate::error::{Result, StreamError};
 use crate::frame::MediaFrame;
 use crate::ingest::Published;
 use crate::key::StreamKey;
+use crate::level::AudioLevel;
 use crate::media::MediaEvent;
 use crate::registry::ClientInfo;
 use crate::stream::Stream;
-use crate::track::TrackSet;
+use crate::track::{TrackId, TrackSet};
 use crate::via::Via;
 
 /// What is known about a publisher, for the API and for whoever has to end it.
@@ -149,6 +150,11 @@ impl Publisher {
             MediaEvent::Tracks(tracks) => self.set_tracks(tracks),
             MediaEvent::Frame(frame) => self.publish(frame).map(drop),
         }
+    }
+
+    /// Says how loud a track is now. Of a publisher that stands by, and of tracks that are no sound, it counts for nothing.
+    pub fn handle_level(&mut self, track: TrackId, level: AudioLevel) {
+        self.stream.handle_level(self.id, track, level);
     }
 
     fn closed_by(&self, reason: CloseReason) -> StreamError {

@@ -18,6 +18,7 @@ use crate::feed::Feed;
 use crate::frame::MediaFrame;
 use crate::ingest::{Ingest, Published};
 use crate::key::StreamKey;
+use crate::level::{AudioLevel, TrackLevel};
 use crate::log::{Log, LogUsage};
 use crate::publisher::PublisherState;
 use crate::qos::TrackQos;
@@ -276,6 +277,16 @@ impl Stream {
         make: impl FnOnce() -> P,
     ) -> Arc<Derived<P>> {
         self.feed.derived(variant, make)
+    }
+
+    /// How loud its tracks are, as far as the publisher says so (RFC 6464: over WebRTC).
+    #[must_use]
+    pub fn levels(&self) -> Vec<(TrackId, TrackLevel)> {
+        self.ingest.lock().levels(clock::now())
+    }
+
+    pub(crate) fn handle_level(&self, id: u64, track: TrackId, level: AudioLevel) {
+        self.ingest.lock().handle_level(clock::now(), id, track, level);
     }
 
     /// Asks the publisher for a keyframe; at most one request in 500 ms goes through.

@@ -8,6 +8,7 @@
 //! | RFC 8840, RFC 8489, RFC 7983 | fragments of descriptions, checks, demultiplexing | [`wire`] |
 //! | RFC 6544, RFC 4571 | ICE and media over TCP: connections are taken, and never opened | [`wire`], [`server`] |
 //! | RFC 6184, RFC 7798, RFC 7741, RFC 9628, AV1, RFC 7587, RFC 3551 | payload formats | [`arcly_rtp::payload`] |
+//! | RFC 6464 | how loud sound is, read where it comes in | [`session`] |
 //! | RFC 8853 (simulcast) | a publisher's layers, and which of them a viewer gets | [`session`] |
 //! | RFC 8827: DTLS, SRTP; RFC 4588: RTX; transport-wide congestion control | | [str0m](https://docs.rs/str0m) |
 //!

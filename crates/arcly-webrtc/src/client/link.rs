@@ -130,6 +130,10 @@ impl Link {
                     }
                     continue;
                 }
+                Step::Event(Published::Level(track, level)) => {
+                    publisher.handle_level(track, level);
+                    continue;
+                }
                 Step::Event(Published::Connected) => {
                     heard = clock::now();
                     continue;

@@ -276,6 +276,10 @@ impl Task {
                     self.admission = None;
                     None
                 }
+                Output::Event(Published::Level(track, level)) => {
+                    publisher.handle_level(track, level);
+                    None
+                }
                 Output::Event(Published::Media(media)) => {
                     if let Err(error) = publisher.handle(media) {
                         session.close(error.reason());

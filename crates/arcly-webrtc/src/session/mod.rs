@@ -9,6 +9,7 @@
 //! | draft-ietf-wish-whep-03 | WHEP | [`WhepSession`] |
 //! | RFC 4585, RFC 4588, RFC 5104 | NACK, RTX, PLI, FIR | by str0m; who asks for keyframes and when, and what repairs may cost, here |
 //! | draft-holmer-rmcat-transport-wide-cc-extensions | what a viewer's link carries | by str0m; what is left out for it, here |
+//! | RFC 6464 | how loud a publisher's sound is | [`Published::Level`] |
 //! | RFC 8853 | simulcast: layers of a publisher's pictures | [`Medium::layers`]; which of them a viewer is sent: [`WhepSession`] |
 //!
 //! ```text

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol as Carrier, Receive, TcpType};
-use str0m::rtp::{RtpPacket, RtpWrite};
+use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc};
 
 use super::{
@@ -273,11 +273,22 @@ impl<S: Session> Pair<S> {
     }
 
     /// The client sends a packet of a medium.
-    fn write(&mut self, medium: usize, payload_type: u8, (sequence, time): (u64, u32), payload: &[u8]) {
+    fn write(&mut self, medium: usize, payload_type: u8, at: (u64, u32), payload: &[u8]) {
+        self.write_with(medium, payload_type, at, payload, ExtensionValues::default());
+    }
+
+    fn write_with(
+        &mut self,
+        medium: usize,
+        payload_type: u8,
+        (sequence, time): (u64, u32),
+        payload: &[u8],
+        extensions: ExtensionValues,
+    ) {
         let mut api = self.client.direct_api();
         let stream = api.stream_tx_by_mid(self.mids[medium], None).unwrap();
         let write = RtpWrite::new(payload_type.into(), sequence.into(), time, self.now, payload);
-        stream.write_rtp(write.marker(true).nackable(true));
+        stream.write_rtp(write.marker(true).nackable(true).ext_vals(extensions));
         self.client.handle_input(Input::Timeout(self.now)).unwrap();
         self.drain();
     }
@@ -298,6 +309,33 @@ fn viewer(kinds: &[MediaKind]) -> Pair<WhepSession> {
 }
 
 const BOTH: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
+
+#[test]
+fn how_loud_a_publisher_says_it_is_comes_with_each_packet() {
+    let mut pair = publisher(&BOTH);
+    pair.connect();
+    let (video, audio) = (pair.payload_type(0, CodecId::Vp8), pair.payload_type(1, CodecId::Opus));
+    let loud = |level, voice| ExtensionValues {
+        audio_level: Some(level),
+        voice_activity: Some(voice),
+        ..ExtensionValues::default()
+    };
+    let said = [(-127, false), (-25, true), (0, true), (-40, false)];
+    for (n, (level, voice)) in (0_u32..).zip(said) {
+        pair.write(0, video, (n.into(), n * 3_000), &vp8(n == 0, 7));
+        let time = n * 960;
+        pair.write_with(1, audio, (n.into(), time), &[0xF8, 1, 2, 3], loud(level, voice));
+        pair.run(Duration::from_millis(20));
+    }
+    pair.write(1, audio, (4, 4 * 960), &[0xF8, 1, 2, 3]);
+    pair.run(Duration::from_secs(1));
+    let levels = pair.events.iter().filter_map(|event| match event {
+        Published::Level(track, level) => Some((*track, (level.dbov(), level.is_voice()))),
+        _ => None,
+    });
+    let levels: Vec<_> = levels.collect();
+    assert_eq!(levels, said.map(|level| (TrackId::AUDIO, level)), "and of packets that say nothing none");
+}
 
 /// A VP8 frame of 16×16 (RFC 6386 §9.1) behind a payload descriptor that says that it begins.
 pub(super) fn vp8(is_key: bool, fill: u8) -> Vec<u8> {

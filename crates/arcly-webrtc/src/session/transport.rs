@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arcly_core::{CloseReason, CodecId, Phase};
+use arcly_core::{AudioLevel, CloseReason, CodecId, Phase};
 use arcly_rtp::wire::rtcp::SenderReport;
 use arcly_rtp::wire::{Header, NtpTime, RtpPacket};
 use bytes::Bytes;
@@ -131,6 +131,8 @@ pub enum Event {
         layer: usize,
         /// In the clear, in whatever order it came; what was sent again looks as if it had come the first time.
         packet: RtpPacket,
+        /// How loud it is (RFC 6464), where the peer says so.
+        level: Option<AudioLevel>,
     },
     /// A sender report of a medium.
     Report {
@@ -531,7 +533,8 @@ impl Transport {
                     self.consent = Some(self.now);
                 }
                 let (medium, layer) = self.place_of(*packet.header.ssrc)?;
-                Some(Event::Packet { medium, layer, packet: received(packet) })
+                let level = level_of(&packet);
+                Some(Event::Packet { medium, layer, packet: received(packet), level })
             }
             str0m::Event::SenderFeedback(feedback) => {
                 let (medium, layer) = self.place(feedback.mid, feedback.rid)?;
@@ -698,6 +701,13 @@ const fn carrier_of(protocol: Protocol) -> Carrier {
         Protocol::Udp => Carrier::Udp,
         Protocol::Tcp => Carrier::Tcp,
     }
+}
+
+/// How loud a packet is, by its header extension (RFC 6464 §3).
+fn level_of(packet: &str0m::rtp::RtpPacket) -> Option<AudioLevel> {
+    let values = &packet.header.ext_vals;
+    let level = AudioLevel::new(values.audio_level?);
+    Some(level.with_voice(values.voice_activity.unwrap_or_default()))
 }
 
 fn received(packet: str0m::rtp::RtpPacket) -> RtpPacket {

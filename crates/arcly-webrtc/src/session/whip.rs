@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use arcly_core::{CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
+use arcly_core::{AudioLevel, CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
 use arcly_rtp::media::{self, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
 
 use super::{Event, LAYER_LABEL, Output, SessionStats, Transport};
@@ -17,6 +17,8 @@ pub enum Published {
     Connected,
     /// Tracks, or a frame.
     Media(MediaEvent),
+    /// How loud a track is, as the peer says in each packet of it (RFC 6464), in the order in which packets come.
+    Level(TrackId, AudioLevel),
 }
 
 /// A peer that sends: its packets become tracks and frames.
@@ -31,6 +33,8 @@ pub struct WhipSession {
     lanes: Vec<(usize, usize)>,
     /// The labels of tracks that are layers.
     labels: Vec<(TrackId, Arc<str>)>,
+    /// The track of each lane.
+    tracks: Vec<TrackId>,
     now: Instant,
 }
 
@@ -53,8 +57,9 @@ impl WhipSession {
                 labels.extend(name.map(|name| (track, format!("{LAYER_LABEL}{name}").into())));
             }
         }
+        let tracks = specs.iter().map(|spec| spec.track).collect();
         let receiver = MediaReceiver::new(specs, MediaReceiverOptions::default());
-        Self { transport, receiver, lanes, labels, now }
+        Self { transport, receiver, lanes, labels, tracks, now }
     }
 
     /// True when there is something that the peer can send.
@@ -143,9 +148,11 @@ impl WhipSession {
                 }
                 Output::Event(Event::Source(source)) => return Output::Event(Published::Source(source)),
                 Output::Event(Event::Connected) => return Output::Event(Published::Connected),
-                Output::Event(Event::Packet { medium, layer, packet }) => {
-                    if let Some(lane) = self.lane(medium, layer) {
-                        self.receiver.handle_packet(self.now, lane, packet);
+                Output::Event(Event::Packet { medium, layer, packet, level }) => {
+                    let Some(lane) = self.lane(medium, layer) else { continue };
+                    self.receiver.handle_packet(self.now, lane, packet);
+                    if let (Some(level), Some(track)) = (level, self.tracks.get(lane)) {
+                        return Output::Event(Published::Level(*track, level));
                     }
                 }
                 Output::Event(Event::Report { medium, layer, report }) => {
