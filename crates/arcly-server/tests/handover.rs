@@ -169,7 +169,7 @@ fn http_1_0_gets_the_file_itself() {
         file = FileDecoder::new();
         file.push(&bytes[end + 4..]);
         while let Some(tag) = file.next_tag().unwrap() {
-            seen |= tag.timestamp_ms == last.timestamp;
+            seen |= (tag.kind, tag.timestamp_ms) == (last.kind, last.timestamp);
         }
     }
     assert_eq!(file.buffered(), 0);

@@ -44,7 +44,13 @@ fn read(bench: &Bench, name: &str, stop: &Arc<AtomicBool>) -> thread::JoinHandle
 /// One fault, which is nobody's but whose it is.
 fn fault(bench: &Bench, kind: u64, kept: &mut Vec<Peer>) {
     match kind {
-        0 => Peer::open(bench.rtmp).publishing("soak-flap").reset(),
+        0 => {
+            let publishers = || bench.metrics().labelled("arcly_sessions", "role=\"publish\"");
+            let before = publishers();
+            Peer::open(bench.rtmp).publishing("soak-flap").reset();
+            // It is live, and not to be hijacked by the next one, until the server has heard of it.
+            assert!(eventually(secs(5), || publishers() <= before), "a publisher that is gone");
+        }
         1 => Peer::open(bench.rtmp).playing("soak-0").reset(),
         2 => kept.push(Peer::open_from(bench.rtmp, "127.0.0.1", Some(4_096)).playing("soak-1")),
         3 => (0..20).for_each(|_| _ = Peer::open(bench.rtmp).send(&[0x50; 1_537])),

@@ -25,7 +25,8 @@ fn can_read(bench: &Bench, name: &str) -> bool {
 #[test]
 fn f60_an_upstream_that_is_down_slow_and_back() {
     rounds(|| {
-        let origin = Bench::start_alone(&[], "");
+        // At an address where nobody else takes the port while it is down.
+        let origin = Bench::start_alone(&["--rtmp", "127.60.60.60:0"], "");
         let publisher = publish(&origin);
         // One that takes connections and says nothing.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();

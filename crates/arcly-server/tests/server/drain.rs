@@ -2,7 +2,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::client::{PATIENCE, start_demo};
+use crate::client::{PATIENCE, get, start_demo, wait_until};
 
 #[test]
 fn a_signal_ends_readers_and_the_process_in_order() {
@@ -15,6 +15,8 @@ fn a_signal_ends_readers_and_the_process_in_order() {
         reader.read_exact(&mut [0; 1_000]).unwrap();
         let mut idle = TcpStream::connect(http).unwrap();
         idle.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Connections are taken in their order: what has not been taken when nobody listens any more is reset.
+        assert_eq!(get(http, "/healthz", "GET", "").status, 200);
 
         let began = Instant::now();
         arcly.process().signal(signal);
@@ -55,6 +57,7 @@ fn a_second_signal_ends_at_once() {
     let mut stuck = TcpStream::connect(http).unwrap();
     write!(stuck, "POST /live/cam.flv HTTP/1.1\r\nHost: {http}\r\nContent-Length: 1000000\r\n\r\nFLV")
         .unwrap();
+    wait_until("it publishes", || get(http, "/api/v1/streams/live/cam", "GET", "").status == 200);
     arcly.process().signal("TERM");
     assert!(arcly.wait_for_log("going down", PATIENCE));
     let began = Instant::now();

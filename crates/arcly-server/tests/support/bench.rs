@@ -12,7 +12,8 @@
 //! The server is built like the tests, but optimised (`[profile.dev.package]` in the workspace's manifest): times and
 //! memory are those of the catalogue. Its allocator takes pages of 4 KiB, because a step of 2 MiB would be the whole bound.
 //!
-//! Tests of one file share a server as long as one of them runs, and take turns on it.
+//! Tests of one file share a server as long as one of them runs, and take turns on it: a turn is over when the server has let go of
+//! everybody who came in it. A stream is kept for a while when its publisher has gone, so that rows name theirs apart.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -170,6 +171,14 @@ impl Bench {
         });
     }
 
+    /// Waits until whoever has left is gone and counted: a session's task is the last of it to go.
+    fn lets_go(&self, before: &Held) {
+        eventually(RETURN, || {
+            let now = self.held();
+            now.fds <= before.fds && now.tasks <= before.tasks
+        });
+    }
+
     /// Waits until the server has gone back to as few open files.
     pub fn settles_to(&self, fds: usize, limit: Duration) -> bool {
         eventually(limit, || self.usage().fds <= fds)
@@ -303,15 +312,31 @@ pub struct Row {
     kept: u64,
     cpu: Duration,
     deadline: Duration,
-    _turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
+}
+
+/// A turn on the shared server, and what the server held when it began.
+struct Turn {
+    bench: Arc<Bench>,
+    held: Held,
+    _guard: MutexGuard<'static, ()>,
+}
+
+impl Drop for Turn {
+    /// Who left in this turn is not to be counted in the next.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.bench.lets_go(&self.held);
+        }
+    }
 }
 
 impl Row {
     /// The next row on the shared server, once it is its turn.
     pub fn new(id: &str) -> Self {
         let bench = Bench::shared();
-        let turn = turn();
-        Self::begin(bench, id, Some(turn))
+        let guard = turn();
+        Self::begin(bench, id, Some(guard))
     }
 
     /// A row on a server that begins and ends with it.
@@ -326,26 +351,33 @@ impl Row {
 
     /// The same row from here on: what was before it made the server warm.
     pub fn again(self) -> Self {
-        let Self { bench, id, _turn: turn, .. } = self;
-        Self::begin(bench, &id, turn)
+        let Self { bench, id, held, turn, .. } = self;
+        bench.lets_go(&held);
+        let row = Self::begin(bench, &id, None);
+        let turn = turn.map(|mut turn| {
+            turn.held = row.held;
+            turn
+        });
+        Self { turn, ..row }
     }
 
     fn begin(bench: Arc<Bench>, id: &str, turn: Option<MutexGuard<'static, ()>>) -> Self {
         bench.settle();
         bench.take_peak();
+        let held = bench.held();
         Self {
             id: id.to_owned(),
             closed: bench.metrics().closed(),
             logged: bench.log().len(),
             usage: bench.usage(),
-            held: bench.held(),
+            held,
             since: Instant::now(),
             memory: MEMORY,
             kept: KEPT,
             cpu: CPU,
             deadline: AT_ONCE,
+            turn: turn.map(|guard| Turn { bench: Arc::clone(&bench), held, _guard: guard }),
             bench,
-            _turn: turn,
         }
     }
 

@@ -26,6 +26,10 @@ pub const DROP_REQUEST: u16 = 7;
 /// User-defined: its subtype says what it is.
 pub const EXTENSION: u16 = 0x7FFF;
 const MESSAGE: usize = 1_316;
+/// Datagrams that the server may not have acknowledged yet: fewer than the least receive buffer of a system holds.
+const UNDER_WAY: i32 = 64;
+/// How long a caller waits for an acknowledgement: what was lost is given up before that.
+const ACKNOWLEDGED: Duration = Duration::from_secs(2);
 
 /// One caller.
 pub struct Srt {
@@ -35,6 +39,8 @@ pub struct Srt {
     pub peer: SocketId,
     /// The number of the next data packet, and of the next message.
     pub next: (SeqNumber, MsgNumber),
+    /// The number that the server has acknowledged everything before.
+    acknowledged: SeqNumber,
     start: Instant,
     sent: usize,
     stream: Vec<Bytes>,
@@ -57,7 +63,18 @@ impl Srt {
         let next = (SeqNumber::new(1_000), MsgNumber::FIRST);
         let (peer, start) = (SocketId::HANDSHAKE, Instant::now());
         let flips = RefCell::default();
-        Self { socket, id, peer, next, start, sent: 0, stream: Vec::new(), flips, ended: false }
+        Self {
+            socket,
+            id,
+            peer,
+            next,
+            acknowledged: next.0,
+            start,
+            sent: 0,
+            stream: Vec::new(),
+            flips,
+            ended: false,
+        }
     }
 
     /// A caller that is connected.
@@ -275,9 +292,36 @@ impl Srt {
         for _ in 0..messages {
             let message = self.stream[self.sent % self.stream.len()].clone();
             self.sent += 1;
-            self.data(&message);
-            // Nothing is lost on the way, so that nothing has to be repeated.
+            self.paced(&message);
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Sends a message, and waits while the server has too many to look at: nothing is lost on the way, not the good-bye behind
+    /// it either, so that nothing has to be repeated.
+    pub fn paced(&mut self, payload: &[u8]) {
+        self.data(payload);
+        let end = Instant::now() + ACKNOWLEDGED;
+        self.socket.set_nonblocking(true).unwrap();
+        while let Some(datagram) = self.receive(ACKNOWLEDGED) {
+            self.hear(&datagram);
+        }
+        self.socket.set_nonblocking(false).unwrap();
+        while !self.ended && self.acknowledged.distance_to(self.next.0) > UNDER_WAY {
+            let left = end.saturating_duration_since(Instant::now());
+            let Some(datagram) = self.receive(left) else { return };
+            self.hear(&datagram);
+        }
+    }
+
+    /// Takes note of what the server says of what was sent.
+    fn hear(&mut self, datagram: &Bytes) {
+        match Packet::decode(datagram) {
+            Ok(Packet::Control(ControlPacket { control: Control::Ack(ack), .. })) => {
+                self.acknowledged = self.acknowledged.later(ack.next);
+            }
+            Ok(Packet::Control(ControlPacket { control: Control::Shutdown, .. })) => self.ended = true,
+            _ => {}
         }
     }
 
