@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 /// How long `arcly` may take to print `ready`, on a machine that is busy with other tests.
 const START: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
+/// For how long the last lines of a program that has ended are waited for: a child of its own may keep its pipe open.
+const LAST_LINES: Duration = Duration::from_secs(5);
 /// Listeners that most tests have no use for, as variables; a flag is stronger.
 pub const LISTENERS: &[&str] =
     &["ARCLY_RTSP__LISTEN", "ARCLY_RTSP__TLS_LISTEN", "ARCLY_SRT__LISTEN", "ARCLY_WEBRTC__LISTEN"];
@@ -20,6 +22,7 @@ pub const LISTENERS: &[&str] =
 pub struct Guard {
     child: Child,
     name: String,
+    log: Option<Arc<Log>>,
 }
 
 impl Guard {
@@ -31,7 +34,15 @@ impl Guard {
     pub fn spawn(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        Self { child, name }
+        Self { child, name, log: None }
+    }
+
+    /// Starts `command`, and follows what it writes to stderr: who sees that it has ended sees all that it has written.
+    pub(crate) fn logged(command: &mut Command) -> (Self, Arc<Log>) {
+        let mut guard = Self::spawn(command.stdin(Stdio::null()).stderr(Stdio::piped()));
+        let log = Log::of(guard.child.stderr.take().expect("stderr is piped"));
+        guard.log = Some(Arc::clone(&log));
+        (guard, log)
     }
 
     /// The process id.
@@ -50,7 +61,11 @@ impl Guard {
     /// # Panics
     /// When the system does not say.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        let status = self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        if let (Some(_), Some(log)) = (status, &self.log) {
+            log.until_closed(LAST_LINES);
+        }
+        status
     }
 
     /// Waits for its end, at most `limit`; `None` when it still runs then.
@@ -143,9 +158,7 @@ impl Arcly {
                 command.env(name, "off");
             }
         }
-        let mut guard =
-            Guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
-        let log = Log::of(guard.child.stderr.take().expect("stderr is piped"));
+        let (guard, log) = Guard::logged(command.stdout(Stdio::null()));
         assert!(log.wait_for(START, |line| line.trim() == "ready"), "arcly is not ready:\n{}", log.text());
         let listening = log.lines().iter().filter_map(|line| parse_listening(line)).collect();
         Self { guard, log, listening }
@@ -270,6 +283,12 @@ impl Log {
     fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
         self.changed.notify_all();
+    }
+
+    /// Waits until there will be no more lines.
+    fn until_closed(&self, limit: Duration) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(state, limit, |(_, closed)| !*closed));
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

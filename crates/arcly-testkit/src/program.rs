@@ -19,16 +19,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts `command`; `name` is what it is called in messages. Standard output goes nowhere, unless the command
-    /// says otherwise before.
+    /// Starts `command`; `name` is what it is called in messages. Standard output goes nowhere.
     ///
     /// # Panics
     /// When it cannot be started.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
-        let mut guard =
-            Guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()));
-        let log = Log::of(guard.child().stderr.take().expect("stderr is piped"));
+        let (guard, log) = Guard::logged(command.stdout(Stdio::null()));
         Self { name: name.to_owned(), guard, log }
     }
 
@@ -119,6 +116,13 @@ mod tests {
         program.signal("TERM");
         assert!(!program.end(LIMIT).success());
         assert!(program.log().starts_with("one\ntwo"));
+    }
+
+    #[test]
+    fn who_sees_its_end_has_seen_all_its_lines() {
+        let mut program = shell("i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done >&2");
+        program.end_ok(LIMIT);
+        assert!(program.log().ends_with("19999"));
     }
 
     #[test]
