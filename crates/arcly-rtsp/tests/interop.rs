@@ -167,7 +167,8 @@ async fn ffmpeg_plays(ffmpeg: PathBuf, transport: &str) {
     // What is behind the first six seconds makes parsers and the interleaver let go of those.
     let (tracks, sent) = (source.tracks(), source.clone().seconds(6));
     let publishing = serving.publish_to_a_reader(tracks.clone(), source.seconds(7));
-    let listing = clips::folder().join(format!("rtsp_played_{transport}_{}.framehash", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let listing = folder.path().join("played.framehash");
     let mut command = Command::new(&ffmpeg);
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-rtsp_transport", transport]);
     command.args(["-analyzeduration", "500000", "-copyts", "-i", &serving.url()]);
@@ -197,7 +198,6 @@ async fn ffmpeg_plays(ffmpeg: PathBuf, transport: &str) {
             );
         }
     }
-    std::fs::remove_file(&listing).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
