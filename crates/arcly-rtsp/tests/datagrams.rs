@@ -3,7 +3,7 @@
 
 mod serving;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -159,9 +159,10 @@ async fn f57_datagrams_have_1200_bytes_at_most() {
     const _: () = assert!(DEFAULT_MTU <= 1_280 - 48 - 14);
 }
 
-/// A packet of a publication: the medium, and whether it arrives.
+/// A packet of a publication: the medium, the frame's place among those of the medium, and whether it arrives.
 struct Sent {
     medium: usize,
+    frame: usize,
     packet: Bytes,
     lost: bool,
 }
@@ -173,8 +174,8 @@ const REORDER: usize = 5;
 /// A chunk that took longer than this was held up by the machine: what is late by that much may count as lost, and it says nothing.
 const HELD_UP: Duration = Duration::from_millis(150);
 
-/// F53: two packets in a hundred are lost, and others come up to five places late. What is lost is counted exactly, and nothing comes
-/// out that is not whole. (That what is late is put in its place is shown in virtual time, in `sim`.)
+/// F53: two packets in a hundred are lost, and others come up to five places late. What is lost is counted exactly, what is late is put in
+/// its place, and each frame of which nothing is lost comes out, whole and at its time: no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn f53_what_is_lost_is_counted_and_nothing_comes_that_is_not_whole() {
     for seed in 1..20 {
@@ -207,7 +208,7 @@ async fn lossy_publication(seed: u64) -> bool {
         assert_eq!(usize::try_from(counted.cumulative_lost).unwrap(), lost, "medium {medium}, seed {seed}");
     }
     assert_eq!(serving.server.datagram_counters().overrun, 0);
-    assert_whole(&mut reader, &frames).await;
+    assert_exact(&mut reader, &frames, &sent).await;
     true
 }
 
@@ -217,12 +218,16 @@ fn lossy(source: &Source, frames: &[MediaFrame], seed: u64) -> Vec<Sent> {
     let (mut rng, mut sent) = (Rng::new(seed), Vec::new());
     let second = arcly_core::TimeDelta::from_millis(1_000);
     let rough = frames[0].dts + second..frames.last().unwrap().dts - second;
+    let mut counts = [0; 2];
     for what in frames {
         let mut packets = Vec::new();
         packetizer.packetize(what, &mut packets);
+        let count = &mut counts[medium_of(what)];
+        let frame = *count;
+        *count += 1;
         for (channel, packet) in packets.into_iter().flat_map(|packet| interleaved(packet.bytes)) {
             let lost = rough.contains(&what.dts) && (sent.len() as u64 + seed).is_multiple_of(50);
-            sent.push(Sent { medium: usize::from(channel / 2), packet, lost });
+            sent.push(Sent { medium: usize::from(channel / 2), frame, packet, lost });
         }
     }
     for chunk in sent.chunks_mut(CHUNK).skip(1) {
@@ -276,12 +281,45 @@ async fn reported(rtcp: UdpSocket, last: u16) -> ReportBlock {
     tokio::time::timeout(LIMIT, told).await.expect("a report").unwrap()
 }
 
-/// Each of the next frames is one that was sent, whole.
-async fn assert_whole(reader: &mut Subscriber, frames: &[MediaFrame]) {
-    let whole: HashSet<&Bytes> = frames.iter().map(|frame| &frame.payload).collect();
-    for n in 0..frames.len() / 2 {
-        let frame = next(reader).await;
-        assert!(whole.contains(&frame.payload), "frame {n}, on {}", frame.track);
+fn medium_of(frame: &MediaFrame) -> usize {
+    usize::from(frame.track != TrackId::VIDEO)
+}
+
+/// What comes out is each frame of which no packet is lost, whole, in order and at its time, and no other; pictures are marked from the
+/// loss of one to the next keyframe, and nothing else is.
+async fn assert_exact(reader: &mut Subscriber, frames: &[MediaFrame], sent: &[Sent]) {
+    let lost: HashSet<_> =
+        sent.iter().filter(|sent| sent.lost).map(|sent| (sent.medium, sent.frame)).collect();
+    let mut expected = [VecDeque::new(), VecDeque::new()];
+    let (mut counts, mut broken) = ([0; 2], false);
+    for frame in frames {
+        let medium = medium_of(frame);
+        let whole = !lost.contains(&(medium, counts[medium]));
+        counts[medium] += 1;
+        if medium == 0 {
+            broken = (broken && !frame.is_keyframe()) || !whole;
+        }
+        if whole {
+            expected[medium].push_back((frame, medium == 0 && broken));
+        }
+    }
+    let count: usize = expected.iter().map(VecDeque::len).sum();
+    let mut shifts = [None; 2];
+    // The last pictures wait for those that would be shown before them.
+    for n in 0..count - 4 {
+        let came = next(reader).await;
+        let medium = medium_of(&came);
+        let (frame, broken) = expected[medium].pop_front().expect("no more than was sent");
+        let what = format!("frame {n}, at {:?} on {}", frame.dts, frame.track);
+        assert!(
+            came.payload == frame.payload,
+            "{what}: {} bytes of {}",
+            came.payload.len(),
+            frame.payload.len()
+        );
+        assert_eq!(came.flags.contains(FrameFlags::CORRUPT), broken, "{what}");
+        let shift = came.pts - frame.pts;
+        assert_eq!(*shifts[medium].get_or_insert(shift), shift, "{what}: out of time");
     }
 }
 

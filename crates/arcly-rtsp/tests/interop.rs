@@ -5,6 +5,8 @@ mod serving;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arcly_codec::flv::{Demuxer, FileDecoder, Limits};
@@ -16,8 +18,11 @@ use arcly_testkit::media::Source;
 use arcly_testkit::need;
 use arcly_testkit::program::Program;
 use md5::{Digest as _, Md5};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
-use serving::{LIMIT, LONG, Serving, collect};
+use serving::{LIMIT, LONG, Serving, collect, port_pair};
 
 fn read_flv(clip: Clip, ffmpeg: &Path) -> (TrackSet, Vec<MediaFrame>) {
     let (mut file, mut demuxer) = (FileDecoder::new(), Demuxer::new(Limits::default()));
@@ -62,7 +67,7 @@ async fn ffmpeg_publishes(ffmpeg: PathBuf, clip: Clip, transport: &str) {
     command.args(["-c", "copy", "-strict", "-2", "-f", "rtsp", "-rtsp_transport", transport]);
     let mut program = Program::start("ffmpeg", command.arg(serving.url()));
     let reader = serving.reader().await;
-    let engine = std::sync::Arc::clone(&serving.engine);
+    let engine = Arc::clone(&serving.engine);
     let ended = tokio::task::spawn_blocking(move || {
         program.end_ok(LIMIT);
         engine.drain();
@@ -266,7 +271,7 @@ async fn gstreamer_plays_h265(transport: &str) {
     let mut command = Command::new(gst);
     command.args(["-q", "rtspsrc", "name=s", "latency=200"]).arg(format!("location={}", serving.url()));
     command.arg(format!("protocols={transport}"));
-    command.args(["s.", "!", "application/x-rtp,media=video", "!", "rtph265depay", "!"]);
+    command.args(["s.", "!", "rtph265depay", "!"]);
     command.args([
         "video/x-h265,stream-format=byte-stream,alignment=au",
         "!",
@@ -321,6 +326,149 @@ async fn m33_ffmpeg_9_plays_h264_and_aac_over_tcp() {
     ffmpeg_plays(need!(ffmpeg9), "tcp").await;
 }
 
+/// What becomes of the ports that players name.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    /// Nobody gets datagrams there: the server refuses.
+    Refused,
+    /// Others get the datagrams.
+    Astray,
+}
+
+/// Puts `ports` where a message names a player's ports, and returns those.
+fn rename(message: &[u8], ports: &str) -> Option<(Vec<u8>, String)> {
+    let text = std::str::from_utf8(message).ok()?;
+    let at = text.find("client_port=")? + "client_port=".len();
+    let len = text[at..].find(|c: char| !c.is_ascii_digit() && c != '-')?;
+    Some((format!("{}{ports}{}", &text[..at], &text[at + len..]).into_bytes(), text[at..at + len].to_owned()))
+}
+
+/// One player's way to the server; `tried` when the player has asked for datagrams.
+async fn carry(
+    player: TcpStream,
+    server: TcpStream,
+    ports: [String; 2],
+    tried: Arc<AtomicBool>,
+) -> std::io::Result<()> {
+    let ((mut from_player, mut to_player), (mut from_server, mut to_server)) =
+        (player.into_split(), server.into_split());
+    let named = Mutex::new(String::new());
+    let there = async {
+        // Players wait for the answer to each request, so that one comes at a time.
+        let (mut buffer, mut ports) = (vec![0; 65_536], ports.into_iter().cycle());
+        loop {
+            let len = from_player.read(&mut buffer).await?;
+            let message = &buffer[..len];
+            let renamed =
+                message.starts_with(b"SETUP").then(|| rename(message, &ports.next().unwrap())).flatten();
+            let Some((message, was)) = renamed else {
+                to_server.write_all(message).await?;
+                if len == 0 {
+                    return to_server.shutdown().await;
+                }
+                continue;
+            };
+            *named.lock().unwrap() = was;
+            tried.store(true, Ordering::Relaxed);
+            to_server.write_all(&message).await?;
+        }
+    };
+    let back = async {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let len = from_server.read(&mut buffer).await?;
+            let message = &buffer[..len];
+            let renamed =
+                message.starts_with(b"RTSP/1.0").then(|| rename(message, &named.lock().unwrap())).flatten();
+            to_player.write_all(renamed.as_ref().map_or(message, |(message, _)| message)).await?;
+            if len == 0 {
+                return to_player.shutdown().await;
+            }
+        }
+    };
+    tokio::try_join!(there, back).map(|_| ())
+}
+
+/// A player that is told nothing of transports finds the connection by itself where datagrams are refused, and where none have come for
+/// five seconds.
+async fn falls_back(
+    name: &str,
+    named: Named,
+    mut command: Command,
+    arguments: impl FnOnce(&str, &Path) -> Vec<String>,
+) {
+    let serving = Serving::start().await;
+    let pairs = [port_pair(), port_pair()];
+    let ports = pairs.each_ref().map(|(rtp, rtcp)| match named {
+        Named::Refused => "53-54".to_owned(),
+        Named::Astray => {
+            format!("{}-{}", rtp.local_addr().unwrap().port(), rtcp.local_addr().unwrap().port())
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("rtsp://{}/live/cam", listener.local_addr().unwrap());
+    let (address, tried) = (serving.address, Arc::new(AtomicBool::new(false)));
+    let asked = Arc::clone(&tried);
+    let way = tokio::spawn(async move {
+        let mut ways = JoinSet::new();
+        loop {
+            let (player, _) = listener.accept().await.unwrap();
+            let server = TcpStream::connect(address).await.unwrap();
+            ways.spawn(carry(player, server, ports.clone(), Arc::clone(&asked)));
+        }
+    });
+    let publishing = serving.publish_frames(Source::h264().tracks(), Source::h264().seconds(LONG));
+    let out = tempfile::NamedTempFile::new().unwrap();
+    command.args(arguments(&url, out.path()));
+    let mut program = Program::start(name, &mut command);
+    let frames = Source::h264().seconds(1);
+    let first: Vec<&[u8]> = units(&frames[0].payload).collect();
+    let is_there = |came: &[u8]| came.windows(first[0].len()).any(|part| part == first[0]);
+    until_written("pictures", || is_there(&std::fs::read(out.path()).unwrap())).await;
+    assert!(tried.load(Ordering::Relaxed), "{name} asks for no datagrams");
+    publishing.abort();
+    serving.engine.drain();
+    tokio::task::spawn_blocking(move || program.end(LIMIT)).await.unwrap();
+    way.abort();
+}
+
+async fn ffmpeg_falls_back(ffmpeg: PathBuf, named: Named) {
+    let mut command = Command::new(ffmpeg);
+    // It waits for datagrams for ever unless it is told for how many microseconds.
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-y", "-timeout", "5000000"]);
+    falls_back("ffmpeg", named, command, |url, out| {
+        let out = out.display().to_string();
+        ["-i", url, "-c", "copy", "-f", "h264", "-flush_packets", "1", &out].map(str::to_owned).to_vec()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ffmpeg_goes_over_the_connection_where_datagrams_are_refused_or_do_not_come() {
+    let ffmpegs = [need!(ffmpeg), need!(ffmpeg9)];
+    let [first, second] = ffmpegs.map(|ffmpeg| async move {
+        ffmpeg_falls_back(ffmpeg.clone(), Named::Refused).await;
+        ffmpeg_falls_back(ffmpeg, Named::Astray).await;
+    });
+    tokio::join!(first, second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gstreamer_goes_over_the_connection_where_datagrams_are_refused_or_do_not_come() {
+    let gst = need!(gst_launch);
+    for named in [Named::Refused, Named::Astray] {
+        falls_back("gst-launch-1.0", named, Command::new(&gst), |url, out| {
+            let words = format!(
+                "-q rtspsrc location={url} latency=200 ! rtph264depay ! \
+                 video/x-h264,stream-format=byte-stream,alignment=au ! filesink buffer-mode=unbuffered location={}",
+                out.display()
+            );
+            words.split_whitespace().map(str::to_owned).collect()
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn t39_ffmpeg_5_logs_in_by_digest() {
     let ffmpeg = need!(ffmpeg);
@@ -328,7 +476,7 @@ async fn t39_ffmpeg_5_logs_in_by_digest() {
         StaticUsers::new().with_user("ann", "right", ActionSet::PLAY, NameRule::parse("live/*").unwrap());
     let mut config = ServerConfig::default();
     config.session.schemes.basic = false;
-    let serving = Serving::with(config, Some(std::sync::Arc::new(users.unwrap()))).await;
+    let serving = Serving::with(config, Some(Arc::new(users.unwrap()))).await;
     let publishing = serving.publish(LONG);
     for (password, expect) in [("right", true), ("wrong", false)] {
         let url = format!("rtsp://ann:{password}@{}/live/cam", serving.address);

@@ -262,7 +262,7 @@ async fn gstreamer_plays(protocols: &str) {
     let mut command = Command::new(gst);
     command.args(["-q", "rtspsrc", "name=s", "tls-validation-flags=0", "latency=200"]);
     command.arg(format!("location={}?srtp", url(&serving))).arg(format!("protocols={protocols}"));
-    command.args(["s.", "!", "application/x-rtp,media=video", "!", "rtph264depay", "!"]);
+    command.args(["s.", "!", "rtph264depay", "!"]);
     command.args([
         "video/x-h264,stream-format=byte-stream,alignment=au",
         "!",

@@ -25,13 +25,12 @@ const TONE: &[u8] = include_bytes!("../assets/tone.aac");
 pub const GOP_PICTURES: u64 = 25;
 /// Width and height of the picture.
 pub const SIZE: (u32, u32) = (64, 36);
-/// Samples per second of the sound.
+/// Samples per second of the sound, unless it was asked for [at 44.1 kHz](Source::at_44_100).
 pub const SAMPLE_RATE: u32 = 48_000;
 /// Samples in an AAC frame.
 pub const AAC_SAMPLES: u64 = 1_024;
 
 const FRAME_RATE: Timescale = Timescale::of(25);
-const AUDIO_RATE: Timescale = Timescale::of(SAMPLE_RATE);
 /// Pictures by which presentation lags decoding: one, as B-frames are not referred to.
 const REORDER: i64 = 1;
 /// Frames at the start of the tone in which the encoder settles.
@@ -61,6 +60,7 @@ pub struct Source {
     start: Timestamp,
     has_video: bool,
     has_audio: bool,
+    sample_rate: u32,
     next_picture: u64,
     next_sound: u64,
 }
@@ -77,6 +77,7 @@ impl Source {
             start: Timestamp::ZERO,
             has_video: true,
             has_audio: true,
+            sample_rate: SAMPLE_RATE,
             next_picture: 0,
             next_sound: 0,
         }
@@ -108,11 +109,18 @@ impl Source {
         self
     }
 
+    /// The same with sound at 44.1 kHz, a little lower and slower: no number of samples is a whole number of milliseconds.
+    #[must_use]
+    pub const fn at_44_100(mut self) -> Self {
+        self.sample_rate = 44_100;
+        self
+    }
+
     /// What is in the stream.
     #[must_use]
     pub fn tracks(&self) -> TrackSet {
         let video = self.has_video.then(|| self.video_track());
-        TrackSet::new(video.into_iter().chain(self.has_audio.then(audio_track)))
+        TrackSet::new(video.into_iter().chain(self.has_audio.then(|| self.audio_track())))
     }
 
     /// The frames of `seconds` seconds, by DTS.
@@ -162,10 +170,35 @@ impl Source {
         // In step with the pictures as they are shown, not as they are decoded.
         let offset =
             if self.has_video { TimeDelta::from_units(REORDER, FRAME_RATE) } else { TimeDelta::ZERO };
-        let dts = self.start + offset + TimeDelta::from_units(to_i64(n * AAC_SAMPLES), AUDIO_RATE);
+        let dts = self.start + offset + self.samples(n * AAC_SAMPLES);
         MediaFrame::new(TrackId::AUDIO, dts, pick(&self.sounds, n))
-            .with_duration(TimeDelta::from_units(to_i64(AAC_SAMPLES), AUDIO_RATE))
+            .with_duration(self.samples(AAC_SAMPLES))
             .with_flags(FrameFlags::KEYFRAME)
+    }
+
+    /// How long so many samples last.
+    fn samples(&self, count: u64) -> TimeDelta {
+        TimeDelta::from_units(to_i64(count), Timescale::of(self.sample_rate))
+    }
+
+    fn audio_track(&self) -> Track {
+        // Object type 2 (LC), the sampling frequency's index (3 for 48 kHz, 4 for 44.1), two channels.
+        let raw: &[u8] = if self.sample_rate == SAMPLE_RATE { &[0x11, 0x90] } else { &[0x12, 0x10] };
+        let config = AudioSpecificConfig {
+            object_type: 2,
+            sample_rate: self.sample_rate,
+            channel_config: 2,
+            channels: 2,
+            raw: Bytes::from_static(raw),
+            ..AudioSpecificConfig::default()
+        };
+        let params = AudioParams {
+            sample_rate: self.sample_rate,
+            channels: 2,
+            samples_per_frame: u32::try_from(AAC_SAMPLES).ok(),
+            ..AudioParams::default()
+        };
+        Track::new(TrackId::AUDIO, CodecId::Aac, CodecConfig::Aac(config)).with_audio(params)
     }
 }
 
@@ -174,30 +207,11 @@ impl Iterator for Source {
 
     fn next(&mut self) -> Option<MediaFrame> {
         let picture_dts = TimeDelta::from_units(to_i64(self.next_picture), FRAME_RATE);
-        let sound_dts = TimeDelta::from_units(to_i64(self.next_sound * AAC_SAMPLES), AUDIO_RATE);
+        let sound_dts = self.samples(self.next_sound * AAC_SAMPLES);
         let sound_dts = sound_dts + TimeDelta::from_units(REORDER, FRAME_RATE);
         let picture_first = self.has_video && (!self.has_audio || picture_dts <= sound_dts);
         Some(if picture_first { self.picture() } else { self.sound() })
     }
-}
-
-fn audio_track() -> Track {
-    // Object type 2 (LC), sampling frequency index 3 (48 kHz), two channels.
-    let config = AudioSpecificConfig {
-        object_type: 2,
-        sample_rate: SAMPLE_RATE,
-        channel_config: 2,
-        channels: 2,
-        raw: Bytes::from_static(&[0x11, 0x90]),
-        ..AudioSpecificConfig::default()
-    };
-    let params = AudioParams {
-        sample_rate: SAMPLE_RATE,
-        channels: 2,
-        samples_per_frame: u32::try_from(AAC_SAMPLES).ok(),
-        ..AudioParams::default()
-    };
-    Track::new(TrackId::AUDIO, CodecId::Aac, CodecConfig::Aac(config)).with_audio(params)
 }
 
 /// The parameter sets and the length-prefixed pictures of the GOP.
@@ -307,6 +321,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    const AUDIO_RATE: Timescale = Timescale::of(SAMPLE_RATE);
+
     #[test]
     fn the_assets_are_what_they_are_said_to_be() {
         let source = Source::h264_aac();
@@ -343,6 +359,14 @@ mod tests {
                 % 1_000
                 == 0)
         );
+    }
+
+    #[test]
+    fn sound_at_44_100_is_exact() {
+        let source = Source::aac().at_44_100();
+        for (n, frame) in source.seconds(10).iter().enumerate() {
+            assert_eq!(frame.dts.to_ticks(Timescale::of(44_100)), n as i64 * 1_024);
+        }
     }
 
     #[test]

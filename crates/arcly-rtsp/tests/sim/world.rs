@@ -71,6 +71,8 @@ pub(crate) struct Setting {
     pub(crate) key: u64,
     pub(crate) mtu: usize,
     pub(crate) source: Source,
+    /// What is published instead of the source's frames.
+    pub(crate) frames: Option<Vec<MediaFrame>>,
     pub(crate) seed: u64,
     /// How long the stream is there before the client connects.
     pub(crate) late: Duration,
@@ -89,6 +91,7 @@ impl Setting {
             key: 7,
             mtu: 1_200,
             source,
+            frames: None,
             seed: 1,
             late: Duration::ZERO,
             from_rtmp: false,
@@ -124,7 +127,7 @@ enum Sink {
 pub(crate) struct Feed {
     began: Instant,
     start: Timestamp,
-    source: std::iter::Peekable<Source>,
+    source: std::iter::Peekable<Box<dyn Iterator<Item = MediaFrame>>>,
     from_rtmp: bool,
     origin: Publisher,
     /// By track: pictures, sounds.
@@ -211,8 +214,12 @@ fn an_hour_off(payload: &Bytes) -> Bytes {
 
 impl Feed {
     fn new(mut origin: Publisher, setting: &Setting) -> Self {
-        let Setting { source, from_rtmp, .. } = setting.clone();
+        let Setting { source, frames, from_rtmp, .. } = setting.clone();
         origin.set_tracks(source.tracks()).unwrap();
+        let source: Box<dyn Iterator<Item = MediaFrame>> = match frames {
+            Some(frames) => Box::new(frames.into_iter()),
+            None => Box::new(source),
+        };
         let mut source = source.peekable();
         let start = source.peek().unwrap().dts;
         Self { began: clock::now(), start, source, from_rtmp, origin, sent: [vec![], vec![]] }

@@ -149,6 +149,8 @@ pub struct ServerSession {
     out: BytesMut,
     events: VecDeque<ServerEvent>,
     state: State,
+    /// A player has played, and paused.
+    paused: bool,
     presentation: Option<Presentation>,
     /// `Session`, and how many of them there were.
     id: Option<String>,
@@ -188,6 +190,7 @@ impl ServerSession {
             out: BytesMut::new(),
             events: VecDeque::new(),
             state: State::Init,
+            paused: false,
             presentation: None,
             id: None,
             sessions: 0,
@@ -313,7 +316,7 @@ impl ServerSession {
     /// media that were set up, in order, begin there.
     pub fn accept_play(&mut self, now: Instant, starts: &[Start]) {
         let Some(Pending { request, .. }) = self.pending.take() else { return };
-        self.state = State::Playing;
+        (self.state, self.paused) = (State::Playing, false);
         let mut response = self.answer(&request, Status::OK).with("Range", Range::NOW);
         if let Some(presentation) = &self.presentation {
             let streams = presentation.played().zip(starts).map(|((_, medium, _), start)| StreamInfo {

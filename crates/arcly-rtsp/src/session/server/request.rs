@@ -186,6 +186,8 @@ impl ServerSession {
         match (&self.id, session_of(request)) {
             (_, None) if self.id.is_none() => {}
             (Some(id), Some(named)) if *id == named => {}
+            // FFmpeg, which has got no datagrams: it pauses, forgets its session, and begins another one over the connection.
+            (Some(_), None) if self.paused => self.stop(),
             (Some(_), None) => return status(Status::METHOD_NOT_VALID_IN_STATE),
             _ => return status(Status::SESSION_NOT_FOUND),
         }
@@ -374,6 +376,7 @@ impl ServerSession {
         self.in_session(request)?;
         match self.state {
             State::Playing | State::Recording => {
+                self.paused = self.state == State::Playing;
                 self.state = State::Ready;
                 self.events.push_back(ServerEvent::Paused);
             }
@@ -386,11 +389,15 @@ impl ServerSession {
     fn handle_teardown(&mut self, request: &Request) -> Handled {
         self.in_session(request)?;
         self.ok(request, |response| response)?;
-        self.state = State::Init;
+        self.stop();
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        (self.state, self.paused) = (State::Init, false);
         (self.presentation, self.may_talk) = (None, false);
         self.id = None;
         self.events.push_back(ServerEvent::Stopped);
-        Ok(())
     }
 
     /// Without a body it is a keep-alive; there are no parameters.

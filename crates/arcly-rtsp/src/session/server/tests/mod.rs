@@ -266,6 +266,34 @@ fn set_up_without_a_description_opens_the_stream_by_itself() {
     assert_eq!(agreed, [(0, Agreed::Udp(PortPair { rtp: 5_000, rtcp: 5_001 }))]);
 }
 
+/// What FFmpeg does that has got no datagrams: it pauses, and sets media up over the connection as if there was no session yet.
+#[test]
+fn who_has_paused_may_begin_another_session_over_the_connection() {
+    let mut test = Test::new();
+    let tracks = [0, 1].map(|at| format!("{URL}/trackID={at}"));
+    assert_eq!(test.status(Method::Describe, URL), 200);
+    assert_eq!(test.setup(&tracks[0], "RTP/AVP;unicast;client_port=5000-5001").status.0, 200);
+    let first = test.named.take();
+    assert_eq!(test.setup(&tracks[1], "RTP/AVP/TCP").status.0, 455, "nothing was played of the first");
+    test.named.clone_from(&first);
+    assert_eq!(test.status(Method::Play, URL), 200);
+    test.named = None;
+    assert_eq!(test.setup(&tracks[0], "RTP/AVP/TCP").status.0, 455, "the first is still played");
+    test.named.clone_from(&first);
+    assert_eq!(test.status(Method::Pause, URL), 200);
+    (test.named, test.events) = (None, Vec::new());
+    assert_eq!(test.setup(&tracks[0], "RTP/AVP/TCP;interleaved=0-1").status.0, 200);
+    assert!(test.named.is_some() && test.named != first, "{:?}", test.named);
+    let events: [_; 2] = test.events.split_off(0).try_into().unwrap();
+    assert!(matches!(events, [ServerEvent::Stopped, ServerEvent::Open { .. }]), "{events:?}");
+    assert_eq!(test.setup(&tracks[1], "RTP/AVP/TCP;interleaved=2-3").status.0, 200);
+    assert_eq!(test.status(Method::Play, URL), 200);
+    let agreed = test.session.presentation().unwrap().agreed().map(|(.., agreed)| agreed);
+    assert_eq!(agreed.collect::<Vec<_>>(), [Agreed::Tcp(0, 1), Agreed::Tcp(2, 3)]);
+    test.named = first;
+    assert_eq!(test.status(Method::Pause, URL), 454, "the first is over");
+}
+
 #[test]
 fn a_publisher_s_packets_come_by_medium_once_it_records() {
     let mut test = Test::new();
