@@ -16,7 +16,7 @@ use crate::level::AudioLevel;
 use crate::media::MediaEvent;
 use crate::registry::ClientInfo;
 use crate::stream::Stream;
-use crate::track::{TrackId, TrackSet};
+use crate::track::{TrackId, TrackMask, TrackSet};
 use crate::via::Via;
 
 /// What is known about a publisher, for the API and for whoever has to end it.
@@ -36,6 +36,8 @@ pub struct PublisherState {
     revoked: OnceLock<CloseReason>,
     ended: CancellationToken,
     keyframe: Notify,
+    /// The tracks that a keyframe is wanted of.
+    wanted: AtomicU64,
 }
 
 impl PublisherState {
@@ -51,6 +53,7 @@ impl PublisherState {
             revoked: OnceLock::new(),
             ended: CancellationToken::new(),
             keyframe: Notify::new(),
+            wanted: AtomicU64::new(0),
         }
     }
 
@@ -78,7 +81,8 @@ impl PublisherState {
         self.ended.cancel();
     }
 
-    pub(crate) fn ask_for_keyframe(&self) {
+    pub(crate) fn ask_for_keyframe(&self, tracks: TrackMask) {
+        self.wanted.fetch_or(tracks.bits(), Ordering::AcqRel);
         self.keyframe.notify_one();
     }
 }
@@ -86,7 +90,7 @@ impl PublisherState {
 /// The right to publish a stream. Dropping it leaves the stream to its grace period.
 ///
 /// Publishing never waits: every method but [`revoked`](Self::revoked) and
-/// [`keyframe_requested`](Self::keyframe_requested) returns at once, whatever the readers do.
+/// [`keyframe_requested`](Self::keyframe_requested) (and the one that says of which tracks) returns at once, whatever the readers do.
 #[derive(Debug)]
 pub struct Publisher {
     stream: Arc<Stream>,
@@ -173,9 +177,22 @@ impl Publisher {
         self.close_reason().unwrap_or(CloseReason::Shutdown)
     }
 
-    /// Completes when a reader needs a keyframe; at most twice a second. Cancel safe.
+    /// Completes when a reader needs a keyframe, of whatever track: for publishers that can only be asked for one of all. Cancel safe.
     pub async fn keyframe_requested(&self) {
-        self.state.keyframe.notified().await;
+        self.keyframe_requested_of().await;
+    }
+
+    /// Completes when a reader needs a keyframe, and says of which tracks: of each at most twice a second. There may be more in it than
+    /// the publisher has. Cancel safe.
+    pub async fn keyframe_requested_of(&self) -> TrackMask {
+        loop {
+            self.state.keyframe.notified().await;
+            let wanted = TrackMask::from_bits(self.state.wanted.swap(0, Ordering::AcqRel));
+            // What was asked for behind the last look may have come with it.
+            if !wanted.is_empty() {
+                return wanted;
+            }
+        }
     }
 }
 

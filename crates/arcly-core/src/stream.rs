@@ -24,10 +24,10 @@ use crate::publisher::PublisherState;
 use crate::qos::TrackQos;
 use crate::rendition::{AudioChoice, RenditionInfo, Renditions, Workshop};
 use crate::subscriber::ReaderState;
-use crate::track::{TrackId, TrackSet};
+use crate::track::{TrackId, TrackMask, TrackSet};
 use crate::via::{Hop, Via};
 
-/// Shortest time between two keyframe requests to a publisher.
+/// Shortest time between two requests to a publisher for a keyframe of one track.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a stream without publisher and readers is kept.
 const IDLE: Duration = Duration::from_secs(5);
@@ -108,7 +108,8 @@ pub struct Stream {
     readers: Mutex<HashMap<u64, Arc<ReaderState>>>,
     /// Readers that want each frame as it comes.
     awaiting: AtomicUsize,
-    keyframe_asked: Mutex<Option<Instant>>,
+    /// Tracks that the publisher was asked for a keyframe of, and when; each is in one at most of those that count.
+    keyframes_asked: Mutex<Vec<(TrackMask, Instant)>>,
     bytes_in: AtomicU64,
     frames_in: AtomicU64,
     /// Bytes handed to readers that have left; the others know what they have had.
@@ -141,7 +142,7 @@ impl Stream {
             state: watch::Sender::new(StreamState::Waiting),
             readers: Mutex::default(),
             awaiting: AtomicUsize::new(0),
-            keyframe_asked: Mutex::default(),
+            keyframes_asked: Mutex::default(),
             bytes_in: AtomicU64::new(0),
             frames_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -289,18 +290,26 @@ impl Stream {
         self.ingest.lock().handle_level(clock::now(), id, track, level);
     }
 
-    /// Asks the publisher for a keyframe; at most one request in 500 ms goes through.
+    /// Asks the publisher for a keyframe of every track; see [`request_keyframe_of`](Self::request_keyframe_of).
     pub fn request_keyframe(&self) {
+        self.request_keyframe_of(TrackMask::ALL);
+    }
+
+    /// Asks the publisher for a keyframe of these tracks, of each at most once in 500 ms, whoever wants it. Where a picture comes in several
+    /// layers, each of them is a track. Publishers that can only be asked for one of all are.
+    pub fn request_keyframe_of(&self, tracks: TrackMask) {
         let now = clock::now();
-        let mut asked = self.keyframe_asked.lock();
-        if asked.is_some_and(|at| now.saturating_duration_since(at) < KEYFRAME_INTERVAL) {
+        let mut asked = self.keyframes_asked.lock();
+        asked.retain(|(_, at)| now.saturating_duration_since(*at) < KEYFRAME_INTERVAL);
+        let wanted = asked.iter().fold(tracks, |wanted, (recent, _)| wanted.difference(*recent));
+        if wanted.is_empty() {
             return;
         }
-        *asked = Some(now);
+        asked.push((wanted, now));
         drop(asked);
         let publisher = self.ingest.lock().publisher().cloned();
         if let Some(publisher) = publisher {
-            publisher.ask_for_keyframe();
+            publisher.ask_for_keyframe(wanted);
         }
     }
 

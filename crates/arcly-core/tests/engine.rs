@@ -9,6 +9,7 @@ use std::time::Duration;
 use arcly_core::contract::auth::Credentials;
 use arcly_core::ingest::Published;
 use arcly_core::log::{Progress, Read, StartMode};
+use arcly_core::track::TrackMask;
 use arcly_core::via::MAX_HOPS;
 use arcly_core::{
     AppSpec, ClientInfo, CloseReason, CodecConfig, CodecId, Engine, FrameFlags, MediaFrame, OnDemand,
@@ -330,6 +331,37 @@ async fn keyframe_requests_reach_the_publisher_at_most_twice_a_second() {
     let _reader = subscribe(&engine).await;
     let asked = timeout(Duration::from_secs(1), publisher.keyframe_requested()).await;
     assert!(asked.is_ok() || requests > 0, "a joiner without a keyframe asks by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keyframes_are_asked_for_by_track_and_of_each_so_often() {
+    let engine = engine(AppSpec::new("live"));
+    let publisher = publish(&engine).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    let of = |tracks: &[u8]| tracks.iter().map(|track| TrackId::new(*track).unwrap()).collect::<TrackMask>();
+    let asked = async || timeout(Duration::from_millis(1), publisher.keyframe_requested_of()).await.ok();
+    stream.request_keyframe_of(of(&[0, 3]));
+    assert_eq!(asked().await, Some(of(&[0, 3])));
+    stream.request_keyframe_of(of(&[3]));
+    assert_eq!(asked().await, None, "that was a moment ago");
+    stream.request_keyframe_of(of(&[3, 4]));
+    stream.request_keyframe_of(of(&[5]));
+    stream.request_keyframe_of(of(&[5]));
+    assert_eq!(asked().await, Some(of(&[4, 5])), "what waits is asked for at once");
+    stream.request_keyframe();
+    assert_eq!(asked().await, Some(TrackMask::ALL.difference(of(&[0, 3, 4, 5]))));
+    stream.request_keyframe();
+    assert_eq!(asked().await, None);
+    stream.request_keyframe_of(TrackMask::NONE);
+    assert_eq!(asked().await, None);
+    sleep(Duration::from_millis(500)).await;
+    stream.request_keyframe();
+    assert_eq!(asked().await, Some(TrackMask::ALL));
+    // Somebody who can be asked for all alone takes any of it for that.
+    sleep(Duration::from_millis(500)).await;
+    stream.request_keyframe_of(of(&[7]));
+    assert!(timeout(Duration::from_millis(1), publisher.keyframe_requested()).await.is_ok());
+    assert_eq!(asked().await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,14 +148,14 @@ impl Link {
             let wake = stalled.map_or(wake, |at| wake.min(at));
             let owner = async {
                 tokio::select! {
-                    reason = publisher.revoked() => Some(reason),
-                    () = publisher.keyframe_requested() => None,
+                    reason = publisher.revoked() => Err(reason),
+                    tracks = publisher.keyframe_requested_of() => Ok(tracks),
                 }
             };
             match self.wait(wake, owner, shutdown).await {
                 Activity::Received => {}
-                Activity::Owner(Some(reason)) => session.close(reason),
-                Activity::Owner(None) => session.request_keyframes(clock::now()),
+                Activity::Owner(Err(reason)) => session.close(reason),
+                Activity::Owner(Ok(tracks)) => session.request_keyframes(clock::now(), tracks),
                 Activity::Timer if stalled.is_some_and(|at| at <= clock::now()) => {
                     session.close(CloseReason::Timeout(Phase::Idle));
                 }
@@ -175,8 +175,8 @@ impl Link {
         loop {
             let wake = match self.step(&mut session).await {
                 Step::Over(reason) => return reason,
-                Step::Event(Viewed::KeyframeRequest) => {
-                    source.request_keyframe();
+                Step::Event(Viewed::KeyframeRequest(tracks)) => {
+                    source.request_keyframe(tracks);
                     continue;
                 }
                 Step::Event(_) => continue,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arcly_core::log::{Budget, LogRef, Progress, Read, StartMode};
+use arcly_core::track::TrackMask;
 use arcly_core::{CloseReason, DerivedSubscriber, Result, StreamError, Subscription, TrackSet, clock};
 
 use crate::media::{Packetizer, RtpFrame};
@@ -89,8 +90,8 @@ impl Source {
     }
 
     /// Somebody behind the server cannot go on without one.
-    pub(super) fn request_keyframe(&self) {
-        self.reader.subscription().stream().request_keyframe();
+    pub(super) fn request_keyframe(&self, tracks: TrackMask) {
+        self.reader.subscription().stream().request_keyframe_of(tracks);
     }
 
     /// The next thing, where `flows`; the end alone, where not. Cancel safe.

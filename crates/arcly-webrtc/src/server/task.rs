@@ -85,7 +85,7 @@ enum Activity {
     /// There is something to read.
     Ready,
     /// A reader of what is published needs a keyframe.
-    KeyframeWanted,
+    KeyframeWanted(TrackMask),
     /// The right to publish is gone.
     Revoked(CloseReason),
     Timer,
@@ -200,9 +200,9 @@ impl Task {
                 _ = answer.send(self.restart(credentials));
             }
             Activity::Ready => self.read().await,
-            Activity::KeyframeWanted => {
+            Activity::KeyframeWanted(tracks) => {
                 if let Side::Whip(session, _) = &mut self.side {
-                    session.request_keyframes(clock::now());
+                    session.request_keyframes(clock::now(), tracks);
                 }
             }
             Activity::Revoked(reason) => self.side.close(reason),
@@ -298,9 +298,9 @@ impl Task {
                     session.join(clock::now(), edge);
                     None
                 }
-                Output::Event(Viewed::KeyframeRequest) => {
+                Output::Event(Viewed::KeyframeRequest(tracks)) => {
                     self.hub.tally.keyframe_requests.fetch_add(1, Ordering::Relaxed);
-                    reader.subscription().stream().request_keyframe();
+                    reader.subscription().stream().request_keyframe_of(tracks);
                     None
                 }
             },
@@ -377,7 +377,7 @@ async fn next(ends: &mut Ends, side: &mut Side, reading: bool) -> Activity {
         match side {
             Side::Whip(_, publisher) => tokio::select! {
                 reason = publisher.revoked() => Activity::Revoked(reason),
-                () = publisher.keyframe_requested() => Activity::KeyframeWanted,
+                tracks = publisher.keyframe_requested_of() => Activity::KeyframeWanted(tracks),
             },
             Side::Whep(_, reader) if reading => {
                 reader.ready().await;

@@ -139,14 +139,19 @@ impl Layers {
         at == self.current
     }
 
-    /// True when a keyframe of the layer that is wanted should be asked for, now.
-    pub(super) fn take_request(&mut self, now: Instant) -> bool {
+    /// The layer that is sent.
+    pub(super) fn sent(&self) -> Option<TrackId> {
+        self.layers.get(self.current).map(|layer| layer.track)
+    }
+
+    /// The layer that is wanted, when a keyframe of it should be asked for, now.
+    pub(super) fn take_request(&mut self, now: Instant) -> Option<TrackId> {
         let due = self.wanted != self.current
             && self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK);
         if due {
             self.asked = Some(now);
         }
-        due
+        self.layers.get(self.wanted).map(|layer| layer.track).filter(|_| due)
     }
 
     fn choose(&self, now: Instant, estimate_bps: Option<u64>) -> usize {
@@ -229,14 +234,15 @@ mod tests {
     fn a_layer_that_is_not_sent_any_more_is_left_and_keyframes_are_asked_for() {
         let mut stage = Stage::new();
         stage.run(100, 9_000_000);
-        assert!(!stage.layers.take_request(stage.now));
+        assert_eq!(stage.layers.take_request(stage.now), None);
         stage.high_is_sent = false;
         stage.run(49, 9_000_000);
         let now = stage.now;
-        assert!(stage.layers.take_request(now) && !stage.layers.take_request(now));
-        assert!(stage.layers.take_request(now + ASK));
+        let low = Some(stage.low);
+        assert_eq!((stage.layers.take_request(now), stage.layers.take_request(now)), (low, None));
+        assert_eq!((stage.layers.take_request(now + ASK), stage.layers.sent()), (low, Some(HIGH)));
         assert!(stage.run(51, 9_000_000)[1] > 0);
-        assert!(!stage.layers.take_request(stage.now + ASK));
+        assert_eq!((stage.layers.take_request(stage.now + ASK), stage.layers.sent()), (None, low));
         let low = stage.low;
         let carried = Layers::new([low, HIGH]).carry_over(&stage.layers);
         assert_eq!((carried.current, carried.wanted, carried.switches()), (0, 0, 1));

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arcly_core::derived::Packetizer as _;
+use arcly_core::track::TrackMask;
 use arcly_core::{
     CloseReason, CodecConfig, CodecId, FrameFlags, MediaEvent, MediaFrame, Phase, StreamKey, Timestamp,
     Track, TrackId, TrackSet,
@@ -17,7 +18,7 @@ use arcly_core::{
 use arcly_testkit::net::{Conditions, DatagramLink, Link as _};
 use bytes::Bytes;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
+use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Rid};
 use str0m::net::{Protocol as Carrier, Receive, TcpType};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, IceCreds, Input, Rtc};
@@ -101,6 +102,8 @@ struct Pair<S: Session> {
     packets: Vec<RtpPacket>,
     /// Keyframes that the client was asked for.
     keyframes_asked: usize,
+    /// The layers that the last of them were of.
+    layers_asked: Vec<Rid>,
     /// Datagrams from the session that are lost, by their place among those that are media.
     lose: Vec<usize>,
     sent: usize,
@@ -172,6 +175,7 @@ impl<S: Session> Pair<S> {
             events: Vec::new(),
             packets: Vec::new(),
             keyframes_asked: 0,
+            layers_asked: Vec::new(),
             lose: Vec::new(),
             sent: 0,
             is_cut: false,
@@ -193,7 +197,10 @@ impl<S: Session> Pair<S> {
                         self.to_session.send(self.now, Bytes::copy_from_slice(&transmit.contents));
                     }
                 }
-                str0m::Output::Event(str0m::Event::KeyframeRequest(_)) => self.keyframes_asked += 1,
+                str0m::Output::Event(str0m::Event::KeyframeRequest(request)) => {
+                    self.keyframes_asked += 1;
+                    self.layers_asked.extend(request.rid);
+                }
                 str0m::Output::Event(str0m::Event::RtpPacket(packet)) => self.packets.push(packet),
                 str0m::Output::Event(_) => {}
                 str0m::Output::Timeout(at) => break self.wakes[0] = at,
@@ -488,7 +495,11 @@ fn lost_packets_come_again_and_keyframes_are_asked_for() {
     pair.client.direct_api().stream_rx_by_mid(mid, None).unwrap().request_keyframe(KeyframeRequestKind::Pli);
     pair.client.handle_input(Input::Timeout(pair.now)).unwrap();
     pair.run(Duration::from_secs(1));
-    assert!(pair.events.iter().any(|event| matches!(event, Viewed::KeyframeRequest)));
+    let asked = pair.events.iter().filter_map(|event| match event {
+        Viewed::KeyframeRequest(tracks) => Some(tracks.iter().collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(asked.collect::<Vec<_>>(), [[TrackId::VIDEO]], "of what it is sent");
 }
 
 #[test]

@@ -143,8 +143,11 @@ pub enum Event {
         /// What it says.
         report: SenderReport,
     },
-    /// The peer cannot go on without a keyframe.
-    KeyframeRequest,
+    /// The peer cannot go on without a keyframe of a medium.
+    KeyframeRequest {
+        /// The medium.
+        medium: usize,
+    },
 }
 
 /// What comes out of a machine of this crate.
@@ -549,7 +552,10 @@ impl Transport {
                 };
                 Some(Event::Report { medium, layer, report })
             }
-            str0m::Event::KeyframeRequest(_) => Some(Event::KeyframeRequest),
+            str0m::Event::KeyframeRequest(request) => {
+                let (medium, _) = self.place(request.mid, None)?;
+                Some(Event::KeyframeRequest { medium })
+            }
             other => {
                 self.measure(&other);
                 None

@@ -35,8 +35,8 @@ pub enum Viewed {
     Source(TransportAddress),
     /// Media can flow.
     Connected,
-    /// The viewer cannot go on without a keyframe, or waits for one to go over to another layer.
-    KeyframeRequest,
+    /// The viewer cannot go on without a keyframe of these tracks, or waits for one to go over to another layer.
+    KeyframeRequest(TrackMask),
 }
 
 /// A track on its way to the viewer.
@@ -83,8 +83,8 @@ pub struct WhepSession {
     anchor: Option<(Timestamp, Instant)>,
     thinning: Thinning,
     out_of_order: u64,
-    /// Somebody has to ask for a keyframe.
-    wants_keyframe: bool,
+    /// Somebody has to ask for a keyframe of these.
+    wanted: TrackMask,
 }
 
 impl WhepSession {
@@ -100,7 +100,7 @@ impl WhepSession {
             anchor: None,
             thinning,
             out_of_order: 0,
-            wants_keyframe: false,
+            wanted: TrackMask::NONE,
         }
     }
 
@@ -227,7 +227,7 @@ impl WhepSession {
         let RtpFrame { track, dts, flags, .. } = *frame;
         let picture = Picture { track, dts, bytes, is_key: flags.contains(FrameFlags::KEYFRAME) };
         let is_sent = lane.layers.admits(now, picture, estimate_bps);
-        self.wants_keyframe |= lane.layers.take_request(now);
+        lane.layers.take_request(now).into_iter().for_each(|track| self.wanted.insert(track));
         self.transport.set_desired(lane.layers.best_bps());
         if !is_sent {
             return false;
@@ -235,7 +235,9 @@ impl WhepSession {
         let backlog = self.transport.backlog(lane.medium);
         let is_new = self.edge.is_none_or(|edge| frame.pts >= edge);
         let admitted = self.thinning.admits(now, flags, is_new, backlog);
-        self.wants_keyframe |= self.thinning.take_request(now, backlog);
+        if self.thinning.take_request(now, backlog) {
+            self.wanted.insert(track);
+        }
         admitted
     }
 
@@ -288,8 +290,9 @@ impl WhepSession {
 
     /// What comes next. To be asked until it is [`Output::Wait`].
     pub fn poll_output(&mut self) -> Output<Viewed> {
-        if core::mem::take(&mut self.wants_keyframe) {
-            return Output::Event(Viewed::KeyframeRequest);
+        let wanted = core::mem::take(&mut self.wanted);
+        if !wanted.is_empty() {
+            return Output::Event(Viewed::KeyframeRequest(wanted));
         }
         loop {
             return match self.transport.poll_output() {
@@ -297,7 +300,11 @@ impl WhepSession {
                 Output::Wait(at) => Output::Wait(at),
                 Output::Event(Event::Source(source)) => Output::Event(Viewed::Source(source)),
                 Output::Event(Event::Connected) => Output::Event(Viewed::Connected),
-                Output::Event(Event::KeyframeRequest) => Output::Event(Viewed::KeyframeRequest),
+                Output::Event(Event::KeyframeRequest { medium }) => {
+                    let lane = self.lanes.iter().find(|lane| lane.medium == medium);
+                    let Some(track) = lane.and_then(|lane| lane.layers.sent()) else { continue };
+                    Output::Event(Viewed::KeyframeRequest(TrackMask::from_iter([track])))
+                }
                 // A viewer sends nothing that anybody would look at.
                 Output::Event(Event::Packet { .. } | Event::Report { .. }) => continue,
             };

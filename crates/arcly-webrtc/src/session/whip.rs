@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arcly_core::track::TrackMask;
 use arcly_core::{AudioLevel, CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
 use arcly_rtp::media::{self, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
 
@@ -104,12 +105,13 @@ impl WhipSession {
         self.transport.handle_timeout(now);
     }
 
-    /// A reader cannot go on without a keyframe.
-    pub fn request_keyframes(&mut self, now: Instant) {
-        for (medium, layer) in self.lanes.clone() {
+    /// A reader cannot go on without a keyframe of these tracks.
+    pub fn request_keyframes(&mut self, now: Instant, tracks: TrackMask) {
+        for (at, (medium, layer)) in self.lanes.clone().into_iter().enumerate() {
             let is_video =
                 self.transport.media().get(medium).is_some_and(|medium| medium.kind == TrackKind::Video);
-            if is_video {
+            let is_meant = self.tracks.get(at).is_some_and(|track| tracks.contains(*track));
+            if is_video && is_meant {
                 self.transport.request_keyframe(now, medium, layer);
             }
         }
@@ -160,7 +162,7 @@ impl WhipSession {
                         self.receiver.handle_sender_report(self.now, lane, &report);
                     }
                 }
-                Output::Event(Event::KeyframeRequest) => {}
+                Output::Event(Event::KeyframeRequest { .. }) => {}
             }
         }
     }

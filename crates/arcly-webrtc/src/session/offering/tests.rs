@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use arcly_core::codec::PcmConfig;
+use arcly_core::track::TrackMask;
 use arcly_core::{
     CloseReason, CodecConfig, CodecId, FrameFlags, MediaEvent, MediaFrame, Phase, Timestamp, Track, TrackId,
     TrackSet,
@@ -244,16 +245,16 @@ fn keyframes_are_asked_for_on_either_side() {
     let (tracks, _) = two_seconds();
     let mut house = pusher(&tracks);
     house.connect();
-    house.server.request_keyframes(house.now);
+    house.server.request_keyframes(house.now, TrackMask::ALL);
     house.run(Duration::from_secs(1));
-    assert!(house.client_events.iter().any(|event| matches!(event, Viewed::KeyframeRequest)));
+    assert!(house.client_events.iter().any(|event| matches!(event, Viewed::KeyframeRequest(_))));
 
     let mut house = puller();
     house.server.choose(&tracks).unwrap();
     house.connect();
-    house.client.request_keyframes(house.now);
+    house.client.request_keyframes(house.now, TrackMask::ALL);
     house.run(Duration::from_secs(1));
-    assert!(house.server_events.iter().any(|event| matches!(event, Viewed::KeyframeRequest)));
+    assert!(house.server_events.iter().any(|event| matches!(event, Viewed::KeyframeRequest(_))));
 }
 
 #[test]

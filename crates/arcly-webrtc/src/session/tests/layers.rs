@@ -1,6 +1,6 @@
 //! Simulcast: a publisher's layers become tracks, and a viewer is sent the one that its link carries.
 
-use str0m::media::{Rid, Simulcast, SimulcastLayer};
+use str0m::media::{Simulcast, SimulcastLayer};
 
 use super::super::LAYER_LABEL;
 use super::*;
@@ -69,12 +69,22 @@ fn each_layer_becomes_a_track_and_the_best_is_the_first() {
     // Each layer is asked for its keyframe, and none more than twice in a second, whoever wants them how often.
     let before = pair.keyframes_asked;
     for _ in 0..3_000 {
-        pair.session.request_keyframes(pair.now);
+        pair.session.request_keyframes(pair.now, TrackMask::ALL);
         pair.run(Duration::from_millis(1));
     }
     pair.run(Duration::from_secs(1));
     let asked = pair.keyframes_asked - before;
     assert!((3 * 3..=3 * 7).contains(&asked), "w25: {asked}");
+    // And of one layer when it is that one that somebody needs.
+    for (track, name) in tracks.iter().zip(["f", "h", "q"]) {
+        pair.layers_asked.clear();
+        pair.session.request_keyframes(pair.now, TrackMask::from_iter([track.id]));
+        pair.run(Duration::from_secs(1));
+        assert_eq!(pair.layers_asked, [Rid::from(name)]);
+    }
+    pair.session.request_keyframes(pair.now, TrackMask::from_iter([TrackId::AUDIO]));
+    pair.run(Duration::from_secs(1));
+    assert_eq!(pair.layers_asked.len(), 1, "it has no such track");
 }
 
 #[test]
@@ -113,7 +123,19 @@ fn a_viewer_is_sent_the_layer_that_its_link_carries() {
     assert!(first > 1_500_000.0 && narrow < 700_000.0 && last > 1_000_000.0, "{rates:?}");
     let stats = pair.session.stats();
     assert!(stats.layer_switches >= 2, "{stats:?}");
-    assert!(pair.events.iter().any(|event| matches!(event, Viewed::KeyframeRequest)));
+    let asked: Vec<_> = pair
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Viewed::KeyframeRequest(tracks) => Some(*tracks),
+            _ => None,
+        })
+        .collect();
+    let of = |track| TrackMask::from_iter([track]);
+    assert!(
+        asked.contains(&of(low))
+            && asked.iter().all(|tracks| *tracks == of(low) || *tracks == of(TrackId::VIDEO))
+    );
     // To the viewer it is one stream: no number and no timestamp says that it is not.
     let mut times = std::collections::BTreeMap::new();
     for packet in &pair.packets {
