@@ -28,6 +28,10 @@ mod subtype {
 
 const CONTROL: u16 = 1 << 15;
 
+/// What a control that needs no contents has all the same. The draft has none, but libsrt has always sent four bytes, and a newer one
+/// than 1.5.1 passes over who sends fewer (FFmpeg 9 brings it).
+const PADDING: [u8; 4] = [0; 4];
+
 /// A control packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlPacket {
@@ -90,7 +94,8 @@ pub enum Control {
 }
 
 impl ControlPacket {
-    /// Decodes a datagram. What is behind a control that needs no more is ignored: libsrt pads those to four bytes.
+    /// Decodes a datagram. What is behind a control that needs no more is ignored, and need not be there: libsrt pads those to four bytes, the draft does
+    /// not.
     ///
     /// # Errors
     /// It is a data packet, cut short, or its contents are wrong.
@@ -120,7 +125,11 @@ impl ControlPacket {
             Control::KeyRequest(keys) => keys.encoded_len(),
             Control::KeyResponse(response) => response.encoded_len(),
             Control::Other { data, .. } => data.len(),
-            _ => 0,
+            Control::KeepAlive
+            | Control::CongestionWarning
+            | Control::Shutdown
+            | Control::AckAck { .. }
+            | Control::PeerError { .. } => PADDING.len(),
         };
         contents.saturating_add(HEADER_BYTES)
     }
@@ -193,7 +202,7 @@ impl Control {
             | Self::CongestionWarning
             | Self::Shutdown
             | Self::AckAck { .. }
-            | Self::PeerError { .. } => {}
+            | Self::PeerError { .. } => out.put_slice(&PADDING),
         }
     }
 }

@@ -104,11 +104,11 @@ fn section_3_2_controls_without_contents() {
         ("80060000", "00000009", Control::AckAck { number: 9 }),
         ("80080000", "00000FA0", Control::PeerError { code: 4000 }),
     ] {
-        check(&control(kind, info, ""), expected.clone());
-        check_prefixes(&control(kind, info, ""), HEADER_BYTES);
-        // libsrt pads them.
-        let padded = ControlPacket::decode(&control(kind, info, "00000000")).unwrap();
-        assert_eq!(padded.control, expected);
+        // libsrt pads them, and wants them padded.
+        check(&control(kind, info, "00000000"), expected.clone());
+        check_prefixes(&control(kind, info, "00000000"), HEADER_BYTES);
+        let bare = ControlPacket::decode(&control(kind, info, "")).unwrap();
+        assert_eq!(bare.control, expected);
     }
 }
 
