@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::SessionError;
 use crate::media;
 use crate::socket::{Peer, Socket};
-use crate::url::{ConnectMode, SrtUrl};
+use crate::url::{ConnectMode, SrtGroup, SrtUrl};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -39,7 +39,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct ClientConfig {
     /// Connect again when a connection fails or ends; `None` gives up at the first failure.
     pub reconnect: Option<Backoff>,
-    /// Where the URL's host is, for whoever has resolved and checked it; empty to resolve it with each connection.
+    /// Where the URL's host is, for whoever has resolved and checked it; of a group one for each path
+    /// ([`SrtGroup::choose`](crate::url::SrtGroup::choose)). Empty to resolve it with each connection.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -67,7 +68,7 @@ impl Link {
 }
 
 impl Client {
-    /// A client for `srt://[host]:port[?option=value&…]`: see [`SrtUrl`].
+    /// A client for `srt://[host]:port[?option=value&…]`, or for a group of connections: see [`SrtUrl`].
     ///
     /// # Errors
     /// [`StreamError::Protocol`] says what the URL is missing.
@@ -176,9 +177,10 @@ impl Client {
 
     async fn dial(&self, shutdown: &CancellationToken) -> Result<Link> {
         let dialling = async {
-            match self.url.mode {
-                ConnectMode::Listener => self.wait().await,
-                ConnectMode::Caller | ConnectMode::Rendezvous => self.call().await,
+            match (self.url.mode, &self.url.group) {
+                (ConnectMode::Listener, _) => self.wait().await,
+                (_, Some(group)) => self.call_group(group).await,
+                (ConnectMode::Caller | ConnectMode::Rendezvous, None) => self.call().await,
             }
         };
         let dialled = shutdown.run_until_cancelled(dialling).await;
@@ -201,6 +203,26 @@ impl Client {
             }
         }
         Err(failed)
+    }
+
+    /// Calls over all paths, and goes on with the first that answers.
+    async fn call_group(&self, group: &SrtGroup) -> Result<Link> {
+        let mut at = self.config.addresses.clone();
+        if at.is_empty() {
+            let mut found = Vec::new();
+            for path in &group.paths {
+                found.push(resolve(&path.host, path.port).await?);
+            }
+            at = group.choose(&found).unwrap_or_default();
+        }
+        let Some(first) = at.first().filter(|_| at.len() == group.paths.len()) else {
+            return Err(StreamError::protocol("the paths of a group are all IPv4 or all IPv6"));
+        };
+        let socket = Socket::bind(self.local(*first))?;
+        let weights = group.paths.iter().map(|path| path.weight);
+        let paths: Vec<(SocketAddr, u16)> = at.iter().copied().zip(weights).collect();
+        let called = socket.call_group(group.kind, &paths, self.url.config.clone()).await;
+        called.map(|peer| Link { peer, socket }).map_err(stream_error)
     }
 
     /// Waits for a caller with the right passphrase.
@@ -245,10 +267,7 @@ impl Client {
             let any = if has_it { any } else { Ipv4Addr::UNSPECIFIED.into() };
             return Ok(vec![SocketAddr::new(any, *port)]);
         }
-        let looking = tokio::net::lookup_host((host.as_str(), *port));
-        let found = tokio::time::timeout(RESOLVE, looking).await;
-        let found = found.map_err(|_| StreamError::Closed(CloseReason::Timeout(Phase::Connect)))?;
-        Ok(found?.collect())
+        resolve(host, *port).await
     }
 
     /// Where to call from. Of a rendezvous both ends know each other's port, which is the same unless they say otherwise.
@@ -262,6 +281,13 @@ impl Client {
         };
         SocketAddr::new(own, port)
     }
+}
+
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let looking = tokio::net::lookup_host((host, port));
+    let found = tokio::time::timeout(RESOLVE, looking).await;
+    let found = found.map_err(|_| StreamError::Closed(CloseReason::Timeout(Phase::Connect)))?;
+    Ok(found?.collect())
 }
 
 /// A failure to connect, in the engine's terms.

@@ -2,14 +2,15 @@
 
 use core::fmt;
 use core::str::FromStr;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
 use crate::config::{Bandwidth, Config};
 use crate::crypto::CryptoConfig;
-use crate::wire::{Cipher, KeyLength, MAX_STREAM_ID, StreamId, StreamMode};
+use crate::session::MAX_MEMBERS;
+use crate::wire::{Cipher, GroupKind, KeyLength, MAX_STREAM_ID, StreamId, StreamMode};
 
 /// Who opens the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,43 @@ pub enum UrlError {
     },
 }
 
+/// Several ways to one listener that carry the same ([`Socket::call_group`](crate::socket::Socket::call_group)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrtGroup {
+    /// What each of them is for.
+    pub kind: GroupKind,
+    /// At least one, at most [`MAX_MEMBERS`].
+    pub paths: Vec<SrtPath>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SrtPath {
+    /// As [`SrtUrl::host`]; never empty.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Of a backup group the path with the greatest is used.
+    pub weight: u16,
+}
+
+impl SrtGroup {
+    /// Of what each path's host resolves to, one address for each path: they share a socket, which is IPv4's or IPv6's. `None` when
+    /// there is neither for all of them.
+    #[must_use]
+    pub fn choose(&self, found: &[Vec<SocketAddr>]) -> Option<Vec<SocketAddr>> {
+        let first = found.first().filter(|_| found.len() == self.paths.len())?;
+        first.iter().map(SocketAddr::is_ipv4).find_map(|v4| {
+            found.iter().map(|each| each.iter().copied().find(|addr| addr.is_ipv4() == v4)).collect()
+        })
+    }
+}
+
 /// A parsed `srt://[host]:port[?option=value&…]`.
+///
+/// A group of connections to one listener is `srt://HOST:PORT,HOST:PORT?grouptype=broadcast`, or as libsrt's programs write it
+/// `srt://*?type=broadcast&nodes=HOST:PORT,HOST:PORT` (`srt:////group?…`), where a node may end in `?weight=N`. Where none does,
+/// the first is the best.
 ///
 /// | option | is |
 /// |---|---|
@@ -62,6 +99,7 @@ pub enum UrlError {
 /// | `packetfilter` | forward error correction |
 /// | `enforcedencryption`, `tlpktdrop`, `nakreport` | `1` or `0` |
 /// | `adapter`, `localport` | where this side is |
+/// | `grouptype` (`type`), `nodes` | `broadcast`: all at once; `backup`: the best, and others when it fails; where to |
 /// | `transtype`, `messageapi` | `live`, `1`: the only ones that carry a stream |
 ///
 /// FFmpeg writes latencies in microseconds; libsrt's own programs and this crate do not.
@@ -71,7 +109,7 @@ pub enum UrlError {
 pub struct SrtUrl {
     /// Who opens the connection.
     pub mode: ConnectMode,
-    /// Host name or address; an IPv6 address without its brackets. Empty for every address of this machine.
+    /// Host name or address; an IPv6 address without its brackets. Empty for every address of this machine; of a group the first.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -79,6 +117,8 @@ pub struct SrtUrl {
     pub adapter: Option<IpAddr>,
     /// The port of this machine to use.
     pub local_port: Option<u16>,
+    /// The group to call.
+    pub group: Option<SrtGroup>,
     /// What the options say.
     pub config: Config,
     text: String,
@@ -106,11 +146,12 @@ impl FromStr for SrtUrl {
     fn from_str(text: &str) -> Result<Self, UrlError> {
         let rest = text.strip_prefix("srt://").ok_or(UrlError::Scheme)?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (host, port) = place.trim_end_matches('/').rsplit_once(':').ok_or(UrlError::Port)?;
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or(UrlError::Port)?;
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let mode = if host.is_empty() { ConnectMode::Listener } else { ConnectMode::Caller };
-        let mut parser = Parser::new(mode);
+        let place = place.trim_end_matches('/');
+        // libsrt's programs say so that the places are among the options.
+        let elsewhere = matches!(place, "*" | "//group");
+        let places: Vec<SrtPath> = if elsewhere { Vec::new() } else { paths(place)? };
+        let named = places.first().is_none_or(|first| !first.host.is_empty());
+        let mut parser = Parser::new(if named { ConnectMode::Caller } else { ConnectMode::Listener });
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (option, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decode_str(value).decode_utf8();
@@ -118,12 +159,68 @@ impl FromStr for SrtUrl {
             parser.take(option, &value)?;
         }
         let Parser { mode, adapter, local_port, .. } = parser;
-        if host.is_empty() && mode != ConnectMode::Listener {
+        if !named && mode != ConnectMode::Listener {
             return Err(UrlError::Host);
         }
+        let group = group(&mut parser, elsewhere, &places)?;
+        let first = group.as_ref().map_or(places, |group| group.paths.clone()).into_iter().next();
+        let SrtPath { host, port, .. } = first.ok_or(UrlError::Port)?;
         let config = parser.finish()?;
-        Ok(Self { mode, host, port, adapter, local_port, config, text: text.to_owned() })
+        Ok(Self { mode, host, port, adapter, local_port, group, config, text: text.to_owned() })
     }
+}
+
+/// `host:port`, each with `?weight=…` perhaps, with commas between them.
+fn paths(text: &str) -> Result<Vec<SrtPath>, UrlError> {
+    let path = |text: &str| {
+        let (place, weight) = text.split_once('?').unwrap_or((text, "weight=0"));
+        let weight = weight.strip_prefix("weight=").ok_or_else(|| UrlError::Option(escaped(weight)))?;
+        let (host, port) = place.rsplit_once(':').ok_or(UrlError::Port)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or(UrlError::Port)?;
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Ok(SrtPath { host, port, weight: number("weight", weight)? })
+    };
+    text.split(',').map(path).collect()
+}
+
+/// The group that a URL names, if it names one.
+fn group(parser: &mut Parser, elsewhere: bool, places: &[SrtPath]) -> Result<Option<SrtGroup>, UrlError> {
+    let nodes = parser.nodes.take();
+    let Some(kind) = parser.group else {
+        return match (elsewhere || nodes.is_some(), places) {
+            (false, [_]) => Ok(None),
+            _ => Err(UrlError::Value { option: "grouptype", why: GROUP_KINDS }),
+        };
+    };
+    let mut paths = match (elsewhere, nodes) {
+        (true, Some(nodes)) => nodes,
+        (false, None) => places.to_vec(),
+        (true, None) => return Err(UrlError::Value { option: "nodes", why: "HOST:PORT,HOST:PORT" }),
+        (false, Some(_)) => {
+            return Err(UrlError::Value { option: "nodes", why: "the URL begins srt://*? then" });
+        }
+    };
+    let count = u16::try_from(paths.len()).unwrap_or(u16::MAX);
+    if paths.len() > MAX_MEMBERS {
+        return Err(UrlError::Value { option: "nodes", why: "at most 8" });
+    }
+    if paths.iter().any(|path| path.host.is_empty()) {
+        return Err(UrlError::Host);
+    }
+    if parser.mode != ConnectMode::Caller {
+        return Err(UrlError::Value { option: "mode", why: "a group calls" });
+    }
+    if parser.config.filter.is_some() {
+        return Err(UrlError::Value { option: "packetfilter", why: "a group has none" });
+    }
+    if paths.iter().all(|path| path.weight == 0) {
+        (0..count).rev().zip(&mut paths).for_each(|(weight, path)| path.weight = weight);
+    }
+    Ok(Some(SrtGroup { kind, paths }))
+}
+
+fn escaped(option: &str) -> String {
+    option.escape_default().to_string()
 }
 
 /// Reads options.
@@ -131,6 +228,8 @@ struct Parser {
     mode: ConnectMode,
     adapter: Option<IpAddr>,
     local_port: Option<u16>,
+    group: Option<GroupKind>,
+    nodes: Option<Vec<SrtPath>>,
     config: Config,
     passphrase: Option<String>,
     key_length: KeyLength,
@@ -146,6 +245,8 @@ impl Parser {
             mode,
             adapter: None,
             local_port: None,
+            group: None,
+            nodes: None,
             config: Config::default(),
             passphrase: None,
             key_length: KeyLength::Aes128,
@@ -196,10 +297,12 @@ impl Parser {
                 self.adapter = Some(value.parse().map_err(|_| UrlError::Value { option: "adapter", why })?);
             }
             "localport" => self.local_port = Some(number("localport", value)?),
+            "grouptype" | "type" => self.group = Some(group_kind(value)?),
+            "nodes" => self.nodes = Some(paths(value)?),
             "transtype" if value == "live" => {}
             "transtype" => return Err(UrlError::Value { option: "transtype", why: "a stream goes `live`" }),
             "messageapi" if switch("messageapi", value)? => {}
-            other => return Err(UrlError::Option(other.escape_default().to_string())),
+            other => return Err(UrlError::Option(escaped(other))),
         }
         Ok(())
     }
@@ -223,6 +326,16 @@ impl Parser {
             },
         };
         Ok(config.clamped())
+    }
+}
+
+const GROUP_KINDS: &str = "`broadcast` or `backup`";
+
+fn group_kind(value: &str) -> Result<GroupKind, UrlError> {
+    match value {
+        "broadcast" | "redundancy" => Ok(GroupKind::Broadcast),
+        "backup" => Ok(GroupKind::Backup),
+        _ => Err(UrlError::Value { option: "grouptype", why: GROUP_KINDS }),
     }
 }
 
@@ -271,18 +384,30 @@ fn switch(option: &'static str, value: &str) -> Result<bool, UrlError> {
 /// With what is asked for, and without who asks.
 impl fmt::Display for SrtUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.as_str() {
-            host if host.contains(':') => write!(f, "srt://[{host}]:{}", self.port)?,
-            host => write!(f, "srt://{host}:{}", self.port)?,
+        let write = |f: &mut fmt::Formatter<'_>, host: &str, port: u16| match host {
+            host if host.contains(':') => write!(f, "[{host}]:{port}"),
+            host => write!(f, "{host}:{port}"),
+        };
+        f.write_str("srt://")?;
+        match &self.group {
+            None => write(f, &self.host, self.port)?,
+            Some(group) => {
+                for (n, path) in group.paths.iter().enumerate() {
+                    f.write_str(if n == 0 { "" } else { "," })?;
+                    write(f, &path.host, path.port)?;
+                }
+            }
         }
-        let mode = match self.mode {
-            ConnectMode::Caller => None,
-            ConnectMode::Listener => Some("listener"),
-            ConnectMode::Rendezvous => Some("rendezvous"),
+        let option = match (self.mode, self.group.as_ref().map(|group| group.kind)) {
+            (_, Some(GroupKind::Backup)) => Some("grouptype=backup"),
+            (_, Some(_)) => Some("grouptype=broadcast"),
+            (ConnectMode::Caller, None) => None,
+            (ConnectMode::Listener, None) => Some("mode=listener"),
+            (ConnectMode::Rendezvous, None) => Some("mode=rendezvous"),
         };
         let mut separator = '?';
-        if let Some(mode) = mode {
-            write!(f, "?mode={mode}")?;
+        if let Some(option) = option {
+            write!(f, "?{option}")?;
             separator = '&';
         }
         match self.stream_id() {
@@ -323,6 +448,60 @@ mod tests {
             let url = url(text);
             assert_eq!((url.mode, &*url.host, url.port), (mode, host, 8_890), "{text}");
         }
+    }
+
+    #[test]
+    fn groups() {
+        let paths = |url: &SrtUrl| -> Vec<(String, u16, u16)> {
+            let group = url.group.as_ref().unwrap();
+            group.paths.iter().map(|path| (path.host.clone(), path.port, path.weight)).collect()
+        };
+        let short = url("srt://a:1,[::1]:2,c:3?grouptype=backup&streamid=read:live/cam");
+        assert_eq!(paths(&short), [("a".into(), 1, 2), ("::1".into(), 2, 1), ("c".into(), 3, 0)]);
+        assert_eq!((short.mode, &*short.host, short.port), (ConnectMode::Caller, "a", 1));
+        assert_eq!(short.group.as_ref().unwrap().kind, GroupKind::Backup);
+        assert_eq!(short.to_string(), "srt://a:1,[::1]:2,c:3?grouptype=backup&streamid=read:live/cam");
+        for text in [
+            "srt://*?type=broadcast&nodes=a:1,b:2?weight=7&latency=200",
+            "srt:////group?nodes=a:1,b:2?weight=7&type=redundancy",
+        ] {
+            let long = url(text);
+            assert_eq!(paths(&long), [("a".into(), 1, 0), ("b".into(), 2, 7)], "{text}");
+            assert_eq!(long.to_string(), "srt://a:1,b:2?grouptype=broadcast");
+        }
+        assert_eq!(paths(&url("srt://a:1?grouptype=broadcast")).len(), 1);
+        let value = |option, why| UrlError::Value { option, why };
+        let cases = [
+            ("srt://a:1,b:2", value("grouptype", GROUP_KINDS)),
+            ("srt://*?nodes=a:1", value("grouptype", GROUP_KINDS)),
+            ("srt://a:1,b:2?grouptype=balancing", value("grouptype", GROUP_KINDS)),
+            ("srt://*?type=backup", value("nodes", "HOST:PORT,HOST:PORT")),
+            ("srt://a:1?type=backup&nodes=b:2", value("nodes", "the URL begins srt://*? then")),
+            ("srt://a:1,b?type=backup", UrlError::Port),
+            ("srt://a:1,:2?type=backup", UrlError::Host),
+            ("srt://*?type=backup&nodes=a:1?wait=3", UrlError::Option("wait=3".into())),
+            ("srt://*?type=backup&nodes=a:1?weight=-3", value("weight", "a number in its range")),
+            ("srt://a:1,b:2?type=backup&mode=rendezvous", value("mode", "a group calls")),
+            (
+                "srt://a:1,b:2?type=backup&packetfilter=fec,cols:4,rows:2",
+                value("packetfilter", "a group has none"),
+            ),
+            ("srt://a:1,a:2,a:3,a:4,a:5,a:6,a:7,a:8,a:9?type=backup", value("nodes", "at most 8")),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<SrtUrl>(), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_paths_of_a_group_are_of_one_family() {
+        let group = url("srt://a:1,b:2?grouptype=broadcast").group.unwrap();
+        let at =
+            |texts: &[&str]| -> Vec<SocketAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let both = [at(&["[::1]:1", "192.0.2.1:1"]), at(&["192.0.2.2:2"])];
+        assert_eq!(group.choose(&both), Some(at(&["192.0.2.1:1", "192.0.2.2:2"])));
+        assert_eq!(group.choose(&[at(&["[::1]:1"]), at(&["192.0.2.2:2"])]), None);
+        assert_eq!(group.choose(&[at(&["192.0.2.2:2"])]), None);
     }
 
     #[test]

@@ -212,6 +212,90 @@ async fn a_group_publishes_one_stream() {
     }
 }
 
+/// A stream is pushed and pulled over two paths, and each of them is used.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_call_groups() {
+    for (kind, url) in [
+        (GroupKind::Broadcast, "srt://*?type=broadcast&nodes=127.0.0.1:PORT,127.0.0.2:PORT&latency=400"),
+        (GroupKind::Backup, "srt://127.0.0.1:PORT,127.0.0.2:PORT?grouptype=backup&latency=400"),
+    ] {
+        let [source, middle, sink] = [engine(), engine(), engine()];
+        let (server, _stop) = serve_at("0.0.0.0:0", &middle, ServerConfig::default());
+        let url = url.replace("PORT", &server.port().to_string());
+        let client = |what: &str| {
+            Client::new(format!("{url}&conntimeo=30000&streamid={what}:live/cam")).expect("a URL")
+        };
+        let received = tokio::spawn({
+            let sink = Arc::clone(&sink);
+            async move { receive(&sink).await }
+        });
+        let push = client("publish");
+        let pushing = tokio::spawn({
+            let source = Arc::clone(&source);
+            async move {
+                let request = PlayRequest::internal(cam(), "relay").wait(LIMIT);
+                let subscription = source.subscribe(request).await.expect("it comes");
+                push.push(subscription, &CancellationToken::new()).await
+            }
+        });
+        let pull = client("read");
+        let pulling = tokio::spawn(async move { pull.pull(sink, cam(), CancellationToken::new()).await });
+        let waits = async {
+            while middle.stream(&cam()).is_none_or(|stream| stream.info().waiting == 0) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, waits).await.expect("somebody waits");
+        publish(&source).await;
+        pushing.await.expect("no panic").unwrap_or_else(|error| panic!("{kind:?} push: {error}"));
+        pulling.await.expect("no panic").unwrap_or_else(|error| panic!("{kind:?} pull: {error}"));
+        assert_whole(&received.await.expect("no panic"));
+    }
+}
+
+/// What is at the door of the listener is a group.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connections_of_a_client_are_one_group() {
+    let mut listener = Socket::listen("0.0.0.0:0".parse().expect("an address")).expect("a port");
+    let port = listener.local_addr().port();
+    let url = format!("srt://127.0.0.1:{port},127.0.0.2:{port}?grouptype=broadcast&conntimeo=30000");
+    let source = engine();
+    let mut publisher = source.publish(PublishRequest::internal(cam(), "test")).await.expect("free");
+    publisher.set_tracks(contribution::tracks()).expect("tracks");
+    let mut frames = contribution::seconds(3);
+    let later = frames.split_off(frames.len() / 2);
+    for frame in frames {
+        publisher.publish(frame).expect("a frame");
+    }
+    let pushing = tokio::spawn(async move {
+        let subscription =
+            source.subscribe(PlayRequest::internal(cam(), "relay")).await.expect("it is there");
+        Client::new(url).expect("a URL").push(subscription, &CancellationToken::new()).await
+    });
+    let incoming = tokio::time::timeout(LIMIT, listener.accept()).await.expect("in time").expect("a caller");
+    assert_eq!(incoming.group(), Some(GroupKind::Broadcast));
+    let peer = incoming.accept(Config::default()).await.expect("a group");
+    for frame in later {
+        publisher.publish(frame).expect("a frame");
+    }
+    drop(publisher);
+    let mut messages = 0;
+    while let Ok(message) = tokio::time::timeout(LIMIT, peer.recv()).await.expect("in time") {
+        assert!(message.payload.len().is_multiple_of(188));
+        messages += 1;
+    }
+    assert!(messages > 0);
+    pushing.await.expect("no panic").expect("to its end");
+}
+
+/// The paths of a group have to go by the same protocol.
+#[tokio::test]
+async fn a_group_of_two_families_is_refused() {
+    let client = Client::new("srt://127.0.0.1:1,[::1]:1?grouptype=backup").expect("a URL");
+    let failed = client.pull(engine(), cam(), CancellationToken::new()).await.expect_err("no way");
+    assert!(failed.to_string().contains("all IPv4 or all IPv6"), "{failed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_have_passphrases_of_their_own() {
     let passphrase = |text: &str| Some(CryptoConfig::new(text.parse().expect("long enough")));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arcly_core::StreamKey;
 use arcly_rtmp::{RtmpUrl, Target};
 use arcly_rtsp::RtspUrl;
-use arcly_srt::url::ConnectMode;
+use arcly_srt::url::{ConnectMode, SrtGroup};
 use url::Url;
 
 use super::Endpoint;
@@ -76,7 +76,11 @@ impl Route {
             return Self::waiting(far, reach);
         }
         let Some(place) = Place::of(far)? else { return Ok(Self::default()) };
-        let at = place.resolve().await?;
+        let group = if let Endpoint::Srt(url) = far { url.group.as_ref() } else { None };
+        let at = match group {
+            Some(group) => resolve_group(group).await?,
+            None => resolve(&place.host, place.port).await?,
+        };
         if reach == Reach::Public
             && let Some((ip, class)) = at.iter().find_map(|addr| Some((addr.ip(), class_of(addr.ip())?)))
         {
@@ -157,15 +161,24 @@ impl Place {
             datagrams: false,
         }
     }
+}
 
-    async fn resolve(&self) -> Result<Vec<SocketAddr>, RelayError> {
-        let unresolved = |why: &str| RelayError::Unresolved(format!("cannot resolve {}: {why}", self.host));
-        let looking = tokio::net::lookup_host((self.host.as_str(), self.port));
-        let found =
-            tokio::time::timeout(RESOLVE, looking).await.map_err(|_| unresolved("it takes too long"))?;
-        let found: Vec<SocketAddr> = found.map_err(|error| unresolved(&error.to_string()))?.collect();
-        if found.is_empty() { Err(unresolved("it has no address")) } else { Ok(found) }
+async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, RelayError> {
+    let unresolved = |why: &str| RelayError::Unresolved(format!("cannot resolve {host}: {why}"));
+    let looking = tokio::net::lookup_host((host, port));
+    let found = tokio::time::timeout(RESOLVE, looking).await.map_err(|_| unresolved("it takes too long"))?;
+    let found: Vec<SocketAddr> = found.map_err(|error| unresolved(&error.to_string()))?.collect();
+    if found.is_empty() { Err(unresolved("it has no address")) } else { Ok(found) }
+}
+
+/// An address for each path.
+async fn resolve_group(group: &SrtGroup) -> Result<Vec<SocketAddr>, RelayError> {
+    let mut found = Vec::new();
+    for path in &group.paths {
+        found.push(resolve(&path.host, path.port).await?);
     }
+    let why = "the paths of a group are all IPv4 or all IPv6";
+    group.choose(&found).ok_or_else(|| RelayError::Unresolved(why.into()))
 }
 
 /// True when connecting to `addr` reaches one of the listeners: SRT's in datagrams, the others' else.
@@ -312,6 +325,12 @@ mod tests {
             ("live/a", "srt://127.0.0.1:8890?streamid=publish:live/b", Some("live/a > live/b")),
             ("srt://localhost:8890?streamid=live/b&mode=caller", "live/a", Some("live/b > live/a")),
             ("live/a", "srt://127.0.0.1:1935?streamid=publish:live/b", None),
+            (
+                "live/a",
+                "srt://192.0.2.1:1,127.0.0.1:8890?grouptype=backup&streamid=publish:live/b",
+                Some("live/a > live/b"),
+            ),
+            ("live/a", "srt://*?type=broadcast&nodes=192.0.2.1:1,192.0.2.2:1&streamid=publish:live/b", None),
             ("live/a", "rtmp://127.0.0.1:8890/live/b", None),
             ("srt://:9000", "live/a", None),
             ("live/a", "rtmp://127.0.0.1:1940/live/b", None),
