@@ -42,6 +42,9 @@ const REPEATS: i64 = 4;
 const REPEAT_SLACK: i64 = 4_000;
 /// And no more often than this.
 const MIN_REPEAT: i64 = 10_000;
+/// Of what is overdue twice as often: requests are most of what is on the way back then, and a path that takes several of them one
+/// after the other would otherwise take all that there is time for.
+const OVERDUE_REPEATS: i64 = 2;
 /// The least free space that is told to a peer: with none it would have to be told again, and that can be lost.
 const MIN_WINDOW: usize = 2;
 
@@ -174,9 +177,14 @@ impl Receiver {
                 self.reorder.was_not_lost();
                 return;
             }
+            Insert::Duplicate { .. } if header.retransmitted => {
+                self.acks.repeated(now);
+                return;
+            }
             Insert::Duplicate { .. } | Insert::NoRoom => return,
             Insert::Belated => {
                 self.belated(now, sent);
+                self.acks.repeated(now);
                 return;
             }
         }
@@ -309,8 +317,13 @@ impl Receiver {
         if self.losses.wake().is_none_or(|wake| wake > now) {
             return None;
         }
-        let again = ((micros(rtt.timeout()) + REPEAT_SLACK) / REPEATS).max(MIN_REPEAT);
-        let again = self.config.repeat_nak.then_some(now + again);
+        let overdue = micros(rtt.timeout()) + REPEAT_SLACK;
+        let period = (overdue / REPEATS).max(MIN_REPEAT);
+        let repeats = self.config.repeat_nak;
+        let again = |since| {
+            let times = if now - since >= overdue { OVERDUE_REPEATS } else { 1 };
+            repeats.then_some(now + period / times)
+        };
         let capacity = LossList::capacity(self.config.mss);
         let (numbering, mut list) = (self.numbering, LossList::default());
         self.losses.ask(now, again, |first, last| {

@@ -34,8 +34,6 @@ use crate::wire::{
 
 /// An acknowledgement is 10 ms late by design, and may be another 10 ms late by accident.
 const ACK_SLACK: Duration = Duration::from_millis(20);
-/// How often a silent path is tried less and less often.
-const MAX_BACKOFF: u32 = 16;
 
 /// How a connection sends.
 #[derive(Clone, Debug)]
@@ -88,6 +86,8 @@ struct InFlight {
     /// Bytes of payload before it was sealed.
     length: usize,
     how: Sending,
+    /// When it went last.
+    left: i64,
     /// When it went again last, and whether that was for another repetition that was lost.
     repeated: Option<i64>,
     stubborn: bool,
@@ -287,6 +287,7 @@ impl Sender {
             datagram: datagram.clone(),
             length,
             how,
+            left: now,
             repeated: None,
             stubborn: false,
             lost: false,
@@ -373,15 +374,13 @@ impl Sender {
     pub(super) fn handle_timeout(&mut self, now: i64, rtt: &Rtt) {
         self.drop_too_late(now);
         if self.overdue.is_some_and(|at| at <= now) {
-            self.overdue = None;
-            self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
-            self.probe(now, rtt);
+            self.overdue = self.probe(now, rtt);
         }
         self.expect(now, rtt);
     }
 
-    /// When an acknowledgement of what is in flight is overdue.
-    fn expect(&mut self, now: i64, rtt: &Rtt) {
+    /// Decides when an acknowledgement of what is in flight is overdue.
+    pub(super) fn expect(&mut self, now: i64, rtt: &Rtt) {
         if self.flight.is_empty() {
             self.overdue = None;
         } else if self.overdue.is_none() {

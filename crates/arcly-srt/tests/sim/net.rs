@@ -38,6 +38,10 @@ pub(crate) struct Link {
     order: u64,
     in_flight: BinaryHeap<Reverse<(Instant, u64, Bytes)>>,
     pub sent: u64,
+    /// Since when everything has been lost.
+    silent_since: Option<Instant>,
+    /// When nothing came through, from the first datagram that was lost to the next one that was not.
+    pub outages: Vec<(Instant, Instant)>,
 }
 
 const QUEUE: Duration = Duration::from_millis(200);
@@ -45,15 +49,27 @@ const QUEUE: Duration = Duration::from_millis(200);
 impl Link {
     pub(crate) fn new(seed: u64, path: Path) -> Self {
         let rng = Rng::new(seed);
-        Self { path, rng, in_burst: false, busy_until: None, order: 0, in_flight: BinaryHeap::new(), sent: 0 }
+        Self {
+            path,
+            rng,
+            in_burst: false,
+            busy_until: None,
+            order: 0,
+            in_flight: BinaryHeap::new(),
+            sent: 0,
+            silent_since: None,
+            outages: Vec::new(),
+        }
     }
 
     pub(crate) fn send(&mut self, now: Instant, data: Bytes) {
         self.sent += 1;
         let lost = self.is_lost();
         if self.path.down || lost || (self.path.mtu > 0 && data.len() > self.path.mtu) {
+            self.silent_since.get_or_insert(now);
             return;
         }
+        self.outages.extend(self.silent_since.take().map(|since| (since, now)));
         let Some(left) = self.leave(now, data.len()) else { return };
         if self.chance(self.path.duplicate_ppm) {
             self.queue(left, data.clone());

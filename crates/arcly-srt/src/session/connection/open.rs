@@ -327,7 +327,7 @@ impl Open {
                 }
             });
             match outgoing {
-                None => return,
+                None => break,
                 Some(Outgoing::Control(control)) => self.say(at, control, out),
                 Some(Outgoing::Data { header, datagram }) => {
                     self.spoke = at;
@@ -339,6 +339,7 @@ impl Open {
                 }
             }
         }
+        self.sender.expect(at, &self.rtt);
     }
 
     /// Sends a packet, and what the filter adds to it.

@@ -22,6 +22,8 @@ pub(super) struct Acks {
     said_at: i64,
     /// What the peer is known to have heard.
     confirmed: u64,
+    /// It repeats what has been acknowledged.
+    unheard: bool,
     /// Packets since an acknowledgement of any kind.
     since: u32,
     /// When the next full acknowledgement is looked into.
@@ -45,7 +47,16 @@ pub(super) enum Due {
 
 impl Acks {
     pub(super) const fn new() -> Self {
-        Self { number: 0, said: 0, said_at: 0, confirmed: 0, since: 0, next: None, journal: VecDeque::new() }
+        Self {
+            number: 0,
+            said: 0,
+            said_at: 0,
+            confirmed: 0,
+            unheard: false,
+            since: 0,
+            next: None,
+            journal: VecDeque::new(),
+        }
     }
 
     /// A packet has come.
@@ -57,6 +68,12 @@ impl Acks {
     /// There may be something new to say, though no packet came.
     pub(super) fn wake_up(&mut self, now: i64) {
         self.next = earlier(self.next, Some((self.said_at + ACK_PERIOD).max(now)));
+    }
+
+    /// The peer has repeated a packet that was here already: it may not have heard that.
+    pub(super) fn repeated(&mut self, now: i64) {
+        self.unheard = true;
+        self.wake_up(now);
     }
 
     pub(super) const fn wake(&self) -> Option<i64> {
@@ -80,7 +97,7 @@ impl Acks {
         if complete <= self.confirmed {
             return None;
         }
-        let repeat = self.said_at + micros(rtt.timeout());
+        let repeat = self.said_at + if self.unheard { ACK_PERIOD } else { micros(rtt.timeout()) };
         if complete == self.said && now < repeat {
             // It may have been lost: it is said again when it should have been confirmed.
             self.next = Some(repeat);
@@ -90,6 +107,7 @@ impl Acks {
         self.number = self.number.wrapping_add(1).max(1);
         self.said = complete;
         self.said_at = now;
+        self.unheard = false;
         self.next = Some(now + micros(rtt.timeout()).max(ACK_PERIOD));
         if self.journal.len() >= MAX_JOURNAL {
             self.journal.pop_front();

@@ -121,9 +121,14 @@ impl Losses {
         self.wake
     }
 
-    /// Hands the runs that are due at `now` to `ask` until it has had enough (`false`); they are due again at
-    /// `again`, unless once was to be enough.
-    pub(super) fn ask(&mut self, now: i64, again: Option<i64>, mut ask: impl FnMut(u64, u64) -> bool) {
+    /// Hands the runs that are due at `now` to `ask` until it has had enough (`false`); those that were found missing then are
+    /// due again at `again`, unless once was to be enough.
+    pub(super) fn ask(
+        &mut self,
+        now: i64,
+        again: impl Fn(i64) -> Option<i64>,
+        mut ask: impl FnMut(u64, u64) -> bool,
+    ) {
         if self.wake.is_none_or(|wake| wake > now) {
             return;
         }
@@ -133,7 +138,7 @@ impl Losses {
             if room && gap.ask_at.is_some_and(|at| at <= now + TOGETHER) {
                 room = ask(first, gap.last);
                 if room {
-                    gap.ask_at = again;
+                    gap.ask_at = again(gap.since);
                 }
             }
             wake = earlier(wake, gap.ask_at);
@@ -164,10 +169,14 @@ mod tests {
 
     fn asked(losses: &mut Losses, now: i64, again: Option<i64>) -> Vec<(u64, u64)> {
         let mut runs = Vec::new();
-        losses.ask(now, again, |first, last| {
-            runs.push((first, last));
-            true
-        });
+        losses.ask(
+            now,
+            |_| again,
+            |first, last| {
+                runs.push((first, last));
+                true
+            },
+        );
         runs
     }
 
@@ -204,10 +213,14 @@ mod tests {
         let mut losses = Losses::default();
         (0..10).for_each(|n| losses.add(n * 2, n * 2, 0, Some(0)));
         let mut room = 4;
-        losses.ask(0, Some(9_000), |_, _| {
-            room -= 1;
-            room >= 0
-        });
+        losses.ask(
+            0,
+            |_| Some(9_000),
+            |_, _| {
+                room -= 1;
+                room >= 0
+            },
+        );
         assert_eq!(losses.wake(), Some(0));
         assert_eq!(asked(&mut losses, 0, Some(9_000)).len(), 6);
     }

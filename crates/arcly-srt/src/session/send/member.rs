@@ -45,6 +45,7 @@ impl Sender {
             datagram: bytes::Bytes::new(),
             length: 0,
             how,
+            left: now,
             repeated: None,
             stubborn: false,
             lost: false,

@@ -10,10 +10,12 @@
 //! | what is repeated | as much as is sent for the first time ([`Repetitions`](super::pacing::Repetitions), S20) |
 //! | what is repeated in a hurry | an eighth of it ([`Spare`]) |
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::pacing::wire_bytes;
-use super::{Congestion, InFlight, Outgoing, Sender};
+use super::{ACK_SLACK, Congestion, InFlight, Outgoing, Sender};
 use crate::session::clock::micros;
 use crate::session::rtt::Rtt;
 use crate::wire::{Control, DataHeader, HEADER_BYTES, LossList, MsgNumber, SeqRange};
@@ -22,6 +24,10 @@ use crate::wire::{Control, DataHeader, HEADER_BYTES, LossList, MsgNumber, SeqRan
 pub(super) const MAX_DROP_REQUESTS: usize = 8;
 /// In a hurry packets are repeated so often in a round trip.
 const HURRY: i64 = 5;
+/// And what nobody has asked for no more often than this in a latency.
+const UNASKED: i64 = 25;
+/// How often a silent path is tried less and less often.
+const MAX_BACKOFF: u32 = 16;
 /// Packets that are sent for the first time for each that may be repeated in a hurry.
 const PACKETS_FOR_ONE: u32 = 8;
 /// And how many may be at once.
@@ -69,7 +75,7 @@ impl Sender {
             if packet.datagram.is_empty() {
                 continue;
             }
-            packet.repeated = Some(now);
+            (packet.left, packet.repeated) = (now, Some(now));
             let header = DataHeader { retransmitted: true, ..packet.header };
             let mut again = BytesMut::from(&packet.datagram[..]);
             if let Some(head) = again.get_mut(..HEADER_BYTES) {
@@ -115,6 +121,11 @@ impl Sender {
                 asked = Some(index);
             }
         }
+        if asked.is_some() {
+            // It is there, and knows what it misses: until it is silent for a round trip, nothing need be tried.
+            self.overdue = None;
+            self.expect(now, rtt);
+        }
         if let (Congestion::File(cc), Some(lost)) = (&mut self.congestion, asked) {
             cc.handle_loss(lost, self.first + self.flight.len() as u64, random);
         }
@@ -126,8 +137,9 @@ impl Sender {
         let round = micros(rtt.smoothed().saturating_sub(rtt.variation()));
         match packet.repeated.filter(|_| !packet.lost).map(|at| now - at) {
             Some(since) if since < round => {
-                let hurries =
-                    since >= round / HURRY && self.is_pressing(now, index, rtt) && self.spare.take();
+                let hurries = since >= round / HURRY
+                    && self.is_pressing(now, index, rtt.timeout())
+                    && self.spare.take();
                 if !hurries {
                     return;
                 }
@@ -138,20 +150,19 @@ impl Sender {
         self.mark_lost(index);
     }
 
-    /// Whether one repetition may be too few: one has been lost already, or the peer would learn too late that this one was.
-    fn is_pressing(&self, now: i64, index: u64, rtt: &Rtt) -> bool {
-        let (Some(latency), Some(packet)) = (self.config.latency, self.packet(index)) else { return false };
-        let due = packet.how.origin.saturating_add(micros(latency));
-        let answered = packet.repeated.unwrap_or(now) + micros(rtt.timeout());
+    /// Whether one repetition may be too few: one has been lost already, or it would be too late for another once this one is
+    /// not answered for `answer`.
+    fn is_pressing(&self, now: i64, index: u64, answer: Duration) -> bool {
+        let (Some(due), Some(packet)) = (self.due(index), self.packet(index)) else { return false };
+        let answered = packet.repeated.unwrap_or(now) + micros(answer);
         now <= due && (packet.stubborn || answered > due)
     }
 
-    /// Marks a packet that nothing was heard of, unless it was repeated within `round`.
+    /// Marks a packet that nothing was heard of, unless it left within `round`.
     fn mark_silent(&mut self, now: i64, index: u64, round: i64) {
-        let lately = |packet: &InFlight| packet.repeated.is_some_and(|at| now - at < round);
-        if self.packet(index).is_some_and(|packet| !lately(packet)) {
-            self.mark_lost(index);
-        }
+        let Some(packet) = self.packet_mut(index).filter(|packet| now - packet.left >= round) else { return };
+        packet.stubborn |= packet.repeated.is_some();
+        self.mark_lost(index);
     }
 
     fn mark_lost(&mut self, index: u64) {
@@ -179,19 +190,61 @@ impl Sender {
     }
 
     /// Nothing was heard of what is in flight. A peer that repeats its requests asks for everything else once it sees the
-    /// last packet; of another, everything may be lost.
-    pub(super) fn probe(&mut self, now: i64, rtt: &Rtt) {
+    /// last packet; of another, everything may be lost. Says when to try again, where that is not for time to say.
+    ///
+    /// A path that swallows what is sent takes the next attempts, too: until the first packet is due they do not become fewer, and
+    /// from the second on they are in a hurry.
+    pub(super) fn probe(&mut self, now: i64, rtt: &Rtt) -> Option<i64> {
         if let Congestion::File(cc) = &mut self.congestion {
             cc.handle_timeout();
         }
-        let round = micros(rtt.smoothed());
-        let (first, next) = (self.first, self.next());
+        let next = self.next();
+        let newest = next.saturating_sub(1).max(self.first);
+        let first = self.first_worth_it(now).unwrap_or(self.first);
+        let whole = micros(rtt.smoothed());
+        let answer = rtt.timeout() + ACK_SLACK;
+        let hurries = self.is_pressing(now, first, answer) && self.spare.take();
+        let round = if hurries { whole / HURRY } else { whole };
         if self.config.peer_repeats_nak {
             self.mark_silent(now, first, round);
-            self.mark_silent(now, next.saturating_sub(1).max(first), round);
+            self.mark_silent(now, newest, round);
         } else {
             (first..next).for_each(|index| self.mark_silent(now, index, round));
         }
+        self.mark_unconfirmed(now, first, round);
+        if self.due(newest).is_none_or(|due| due < now) {
+            self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
+            return None;
+        }
+        let hurry = (whole / HURRY).max(micros(self.config.latency?) / UNASKED);
+        self.is_pressing(now, first, answer).then_some(now + hurry)
+    }
+
+    /// The first packet in flight that the peer has not played yet.
+    fn first_worth_it(&self, now: i64) -> Option<u64> {
+        let latency = micros(self.config.latency?);
+        let place = self.flight.iter().position(|packet| packet.how.origin.saturating_add(latency) >= now)?;
+        Some(self.first + place as u64)
+    }
+
+    /// What was asked for before the silence, and repeated more than `round` ago, is as likely to be missing still as not.
+    fn mark_unconfirmed(&mut self, now: i64, first: u64, round: i64) {
+        for index in first..self.next() {
+            let waits =
+                |packet: &InFlight| !packet.lost && packet.repeated.is_some_and(|at| now - at >= round);
+            if self.packet(index).is_some_and(waits) && self.due(index).is_some_and(|due| now <= due) {
+                if !self.spare.take() {
+                    return;
+                }
+                self.mark_silent(now, index, round);
+            }
+        }
+    }
+
+    /// When the peer plays a packet, where it says so.
+    fn due(&self, index: u64) -> Option<i64> {
+        let origin = self.packet(index)?.how.origin;
+        Some(origin.saturating_add(micros(self.config.latency?)))
     }
 }
 
