@@ -13,7 +13,7 @@ use arcly_codec::flv::{Demuxer, FileDecoder, Limits};
 use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
 use arcly_core::{CodecConfig, FrameFlags, MediaEvent, MediaFrame, TimeDelta, Timescale, TrackId, TrackSet};
 use arcly_rtsp::ServerConfig;
-use arcly_testkit::clips::{self, AV1_OPUS, Clip, H264_AAC, HEVC_AAC, VP9_OPUS};
+use arcly_testkit::clips::{AV1_OPUS, Clip, H264_AAC, HEVC_AAC, VP9_OPUS};
 use arcly_testkit::media::Source;
 use arcly_testkit::need;
 use arcly_testkit::program::Program;
@@ -67,13 +67,13 @@ async fn ffmpeg_publishes(ffmpeg: PathBuf, clip: Clip, transport: &str) {
     command.args(["-c", "copy", "-strict", "-2", "-f", "rtsp", "-rtsp_transport", transport]);
     let mut program = Program::start("ffmpeg", command.arg(serving.url()));
     let reader = serving.reader().await;
-    let engine = Arc::clone(&serving.engine);
-    let ended = tokio::task::spawn_blocking(move || {
-        program.end_ok(LIMIT);
-        engine.drain();
-    });
-    let (known, got) = collect(reader).await;
-    ended.await.unwrap();
+    let ended = async {
+        tokio::task::spawn_blocking(move || program.end_ok(LIMIT)).await.unwrap();
+        // What it has sent may still be in the server's sockets: it is taken when the server has heard its good-bye.
+        serving.reasons(1).await;
+        serving.engine.drain();
+    };
+    let ((known, got), ()) = tokio::join!(collect(reader), ended);
     for track in tracks.iter() {
         assert_eq!(known.get(track.id).map(|track| track.codec), Some(track.codec));
         // FFmpeg 5 does not send the sounds that wait for others to share their packet when the file ends.
