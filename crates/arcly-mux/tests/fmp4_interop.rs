@@ -62,7 +62,7 @@ fn check_bytes(
     (tracks, frames): (&TrackSet, &[MediaFrame]),
     (ffmpeg, probe): (&Path, &Path),
 ) {
-    let file = clips::folder().join(file);
+    let file = clips::scratch().join(file);
     std::fs::write(&file, bytes).expect("a file");
     let (back, read) = read_mp4(bytes, true, 1_013);
     assert_eq!(back.len(), tracks.len());
@@ -137,7 +137,7 @@ fn check_segments(clip: Clip, (ffmpeg, probe): (&Path, &Path)) {
         let segments = view.listed().iter().flat_map(|segment| &segment.parts).map(|part| &part.bytes[..]);
         let init = view.newest_init().expect("one").bytes.clone();
         let bytes = core::iter::once(&init[..]).chain(segments).collect::<Vec<_>>().concat();
-        let file = clips::folder().join(format!("{}-{}.rendition.mp4", clip.name, track.id));
+        let file = clips::scratch().join(format!("{}-{}.rendition.mp4", clip.name, track.id));
         std::fs::write(&file, &bytes).expect("a file");
         let packets = ffprobe::packets(probe, &file.to_string_lossy());
         let mine: Vec<_> = frames.iter().filter(|frame| frame.track == track.id).cloned().collect();
@@ -190,7 +190,7 @@ fn check_file(clip: Clip, encoder: &Path, ffmpeg: &Path, probe: &Path) {
     }
     let first = frames.iter().map(|frame| frame.pts).min().expect("frames");
     for (name, bytes) in [("unfinished", unfinished), ("finished", finished)] {
-        let path = clips::folder().join(format!("{}-{name}.mp4", clip.name));
+        let path = clips::scratch().join(format!("{}-{name}.mp4", clip.name));
         std::fs::write(&path, &bytes).expect("a file");
         let packets = ffprobe::packets(probe, &path.to_string_lossy());
         if name == "finished" {
@@ -235,7 +235,7 @@ const FFMPEG_FLAGS: &[(&str, &str, bool)] = &[
 /// Files by FFmpeg are read packet for packet as its own ffprobe reads them.
 fn check_reading(clip: Clip, encoder: &Path, probe: &Path, flags: &[(&str, &str, bool)]) {
     for (name, flags, moov_first) in flags {
-        let path = clips::folder().join(format!("{}-{name}.mp4", clip.name));
+        let path = clips::scratch().join(format!("{}-{name}.mp4", clip.name));
         let mut command = Command::new(encoder);
         command.args(["-hide_banner", "-nostdin", "-v", "error", "-y", "-i"]).arg(clip.file(encoder));
         command.args(["-map", "0", "-c", "copy", "-strict", "-2"]);
@@ -309,7 +309,7 @@ fn m33_files_of_gstreamer() {
         ("mfra", "mp4mux name=mux fragment-duration=1000", true),
         ("quicktime", "qtmux name=mux", false),
     ] {
-        let path = clips::folder().join(format!("gstreamer-{name}.mp4"));
+        let path = clips::scratch().join(format!("gstreamer-{name}.mp4"));
         let pipeline = format!(
             "filesrc location={} ! flvdemux name=demux {mux} ! filesink location={} \
              demux.video ! queue ! h264parse ! mux. demux.audio ! queue ! aacparse ! mux.",

@@ -20,9 +20,9 @@ use support::{minute, read_flv};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A file of this name among those that interop tests leave.
+/// A file of this name among those that the test leaves.
 fn path(name: &str) -> PathBuf {
-    clips::folder().join(name)
+    clips::scratch().join(name)
 }
 
 fn demux(file: &Path) -> (TrackSet, Vec<MediaFrame>, Counters) {

@@ -154,9 +154,9 @@ fn receiver(session: &SessionDescription) -> MediaReceiver {
     MediaReceiver::new(lanes, MediaReceiverOptions::default())
 }
 
-/// A file of this name among those that interop tests leave.
+/// A file of this name among those that the test leaves.
 fn path(name: &str) -> PathBuf {
-    clips::folder().join(name)
+    clips::scratch().join(name)
 }
 
 /// Waits for a file that is whole: its writer closes it before it sends anything.

@@ -291,7 +291,7 @@ fn f01_reader_outlives_its_publisher() {
 #[test]
 fn rtmps() {
     let ff5 = need!(ffmpeg);
-    let folder = clips::folder();
+    let folder = clips::scratch();
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     std::fs::write(&cert, signed.cert.pem()).expect("the target folder is writable");

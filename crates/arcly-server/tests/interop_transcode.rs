@@ -18,7 +18,7 @@ const SECONDS: &str = "8";
 
 /// A clip whose picture is white, and whose sound is loud, in the first tenth of each second.
 fn flashes_and_beeps(ffmpeg: &Path, name: &str, sound: &[&str]) -> PathBuf {
-    let file = clips::folder().join(format!("{name}.mkv"));
+    let file = clips::scratch().join(format!("{name}.mkv"));
     let mut command = Command::new(ffmpeg);
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-y"]);
     command.args([

@@ -150,7 +150,25 @@ impl Clip {
     }
 }
 
-/// Where clips are kept, and where interop tests leave what they received.
+/// A folder of the test that asks, where it leaves what it made and received: of its program, and its own name.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    let program = std::env::current_exe().ok();
+    let program =
+        program.as_deref().and_then(Path::file_stem).map(|name| name.to_string_lossy().into_owned());
+    let program =
+        program.as_deref().map_or("test", |name| name.rsplit_once('-').map_or(name, |(name, _)| name));
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("main").replace("::", "-");
+    let scratch = folder().join(program).join(test);
+    std::fs::create_dir_all(&scratch).unwrap_or_else(|error| panic!("{}: {error}", scratch.display()));
+    scratch
+}
+
+/// Where clips are kept, and the folders of tests are.
 ///
 /// # Panics
 /// When it cannot be made.

@@ -56,7 +56,7 @@ impl Scene {
 
     /// The same with more configuration and environment.
     pub(crate) fn start_with(name: &str, config: &str, env: &[(&str, &str)]) -> Self {
-        let folder = clips::folder().join(name);
+        let folder = clips::scratch().join(name);
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("the target folder is writable");
         let file = folder.join("arcly.toml");
