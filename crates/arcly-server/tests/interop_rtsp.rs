@@ -258,7 +258,7 @@ fn gstreamer_publishes() {
 /// `rtpjitterbuffer`), and the muxer waits for that track for ever: depayloaders say themselves what they take.
 fn rtspsrc(gst: &Path, url: &str, transport: &str, file: &Path) -> Program {
     let words = format!(
-        "rtspsrc name=s location={url} protocols={transport} latency=500 matroskamux name=m streamable=true ! \
+        "rtspsrc name=s location={url} protocols={transport} latency=500 buffer-mode=none matroskamux name=m streamable=true ! \
          filesink location={} \
          s. ! rtph264depay ! h264parse ! queue ! m. \
          s. ! rtpmp4gdepay ! aacparse ! queue ! m.",
