@@ -16,6 +16,9 @@ const MEASURED: usize = 100;
 /// Readers that there are in the end.
 pub const READERS: usize = FIRST + MEASURED;
 
+/// Looks at readers to whom nothing comes, before it is believed that nothing will: more than a machine stands still for.
+const QUIET: u32 = 12;
+
 /// A stream whose readers are counted in bytes.
 #[derive(Debug)]
 pub struct Footprint {
@@ -81,7 +84,7 @@ impl Footprint {
     /// Waits until nothing comes any more to those that read.
     fn settle(&mut self) {
         let mut quiet = 0;
-        while quiet < 3 {
+        while quiet < QUIET {
             thread::sleep(Duration::from_millis(50));
             let read: usize = self.readers.iter_mut().take(self.silent).map(drain).sum();
             quiet = if read == 0 { quiet + 1 } else { 0 };

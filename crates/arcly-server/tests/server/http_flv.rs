@@ -52,7 +52,9 @@ fn what_is_posted_is_what_is_got() {
     let http = arcly.addr("http");
     let (file, sent) = file(Source::h264_aac(), 3);
     let mut publisher = publish(http, "/live/cam.flv", &file);
-    wait_until("live/cam is live", || get(http, "/live/cam.flv", "HEAD", "").status == 200);
+    let frames_in = || get(http, "/api/v1/streams/live/cam", "GET", "").json()["frames_in"].as_u64();
+    // A reader who is behind so much of it, ahead of its time, would be sent a part of it.
+    wait_until("all of it is in", || frames_in() == Some(sent.len() as u64));
     // Three GOPs are kept, and the reader begins at the newest: what it gets is the end of what was sent.
     let body = read_for(http, "/live/cam.flv", Duration::from_secs(2));
     assert!(body.starts_with(b"FLV\x01\x05"));

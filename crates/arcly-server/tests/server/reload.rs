@@ -64,7 +64,10 @@ fn f61_what_can_change_changes_and_the_rest_is_named() {
 
     write(&file, "[limits]\nstreams = 1\n");
     server.process().signal("HUP");
-    wait_until("everybody may again", || head("").status == 200);
+    // Who may is decided before how much there may be: said is what is in force as a whole.
+    let in_force = || server.log().matches("the configuration is in force").count();
+    wait_until("all of it is in force", || in_force() == 2);
+    assert_eq!(head("").status, 200, "everybody may again");
     assert!(goes_on());
     let refused = send_json(http, "/live/one-more.flv", "POST", "FLV");
     assert_eq!(

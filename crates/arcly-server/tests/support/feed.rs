@@ -114,6 +114,11 @@ impl Feed {
         tags
     }
 
+    /// The number of the next picture.
+    pub const fn next_picture(&self) -> u32 {
+        self.next.0
+    }
+
     /// The next frame.
     pub fn frame(&mut self) -> FlvTag {
         let frame = self.source.next().expect("endless");
