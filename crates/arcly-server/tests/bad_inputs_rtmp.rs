@@ -139,9 +139,10 @@ fn deaf_publisher(row: &Row) -> thread::JoinHandle<std::net::SocketAddr> {
                 (queued, full) = (arrived, Instant::now());
             }
         }
+        // A full window takes a few bytes now and then all the same, so that it says no more than how late it was full at most.
         let (open, after) = (full - since, full.elapsed());
         assert!(
-            (secs(3)..secs(15)).contains(&after),
+            open + after >= secs(5) && after < secs(15),
             "R42: closed {after:?} after its window, full after {open:?}"
         );
         while let Some(tag) = player.next_tag(Instant::now() + Duration::from_millis(300)) {
