@@ -204,6 +204,7 @@ fn goes_on(name: &str, modules: (&Path, &Path), chromium: &Path, ffmpeg: &Path) 
     assert_eq!(line(), "playing");
     first.kill();
     std::thread::sleep(AWAY);
+    until(&arcly, "/api/v1/streams/live/demo", "\"grace\"", 1);
     let _second = publish(ffmpeg, &arcly, "640x360");
     let report = report(&line());
     assert_eq!(report["second"]["width"], 640.0, "{name}: {report:#}\n{}", arcly.log());
