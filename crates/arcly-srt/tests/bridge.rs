@@ -17,7 +17,7 @@ use arcly_mux::ts::Demuxer;
 use arcly_srt::crypto::CryptoConfig;
 use arcly_srt::socket::{Peer, Socket};
 use arcly_srt::wire::{KeyLength, RejectReason};
-use arcly_srt::{Config, Server, ServerConfig, SessionError};
+use arcly_srt::{Client, Config, Server, ServerConfig, SessionError, SrtUrl};
 use arcly_testkit::media::Source;
 use arcly_testkit::need;
 use arcly_testkit::process::{Guard, run};
@@ -228,4 +228,53 @@ async fn ffmpeg_5_publishes_and_plays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ffmpeg_9_publishes_and_plays() {
     interop(&need!(ffmpeg9)).await;
+}
+
+/// FFmpeg 9's libsrt has AES-GCM, and takes it of a caller that has chosen it: it listens, and the stream goes either way.
+#[tokio::test(flavor = "multi_thread")]
+async fn gcm_goes_both_ways_with_ffmpeg_9() {
+    let ffmpeg = need!(ffmpeg9);
+    for length in [KeyLength::Aes128, KeyLength::Aes256] {
+        let listener =
+            || format!("srt://{}?mode=listener&passphrase={PASSPHRASE}&latency=500000", free_port());
+        // A caller repeats itself until the listener is there.
+        let caller = |listener: &str| {
+            let options = format!("cryptomode=2&pbkeylen={}&conntimeo=60000&mode=caller", length.bytes());
+            listener.replace("mode=listener", &options).replace("latency=500000", "latency=500")
+        };
+        let from = listener();
+        let _source = source(&ffmpeg, &from);
+        let engine = Engine::builder().build();
+        let pulling = tokio::spawn({
+            let (engine, client) = (Arc::clone(&engine), Client::new(caller(&from)).expect("a URL"));
+            async move { client.pull(engine, StreamKey::new("live", "cam"), CancellationToken::new()).await }
+        });
+        let (pictures, sounds) = frames(&engine, 100).await;
+        assert!(pictures > 20 && sounds > 40, "{length:?}: {pictures} pictures, {sounds} pieces of sound");
+        pulling.abort();
+
+        let to = listener();
+        let mut player = Command::new(&ffmpeg);
+        player.args(["-v", "error", "-xerror", "-i", &to, "-map", "0", "-c", "copy", "-t", "2"]);
+        player.args(["-f", "null", "-"]);
+        let playing = tokio::task::spawn_blocking(move || run(&mut player, LIMIT));
+        let url: SrtUrl = caller(&to).parse().expect("a URL");
+        let at = SocketAddr::new(url.host.parse().expect("an address"), url.port);
+        let socket = Socket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let peer = socket.call(at, url.config).await.expect("it listens");
+        // It goes when it has had enough.
+        for message in transport_stream(20) {
+            if peer.send(message).await.is_err() {
+                break;
+            }
+        }
+        let output = playing.await.expect("no panic");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !errors.contains("INVALID SIZE"), "{length:?}: {errors}");
+    }
+}
+
+fn free_port() -> SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("an address")
 }
