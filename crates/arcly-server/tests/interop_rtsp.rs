@@ -166,6 +166,79 @@ fn relays_and_probes_speak_rtsp() {
     assert!(packets.iter().any(|packet| packet.kind == "video") && packets.iter().any(|p| p.kind == "audio"));
 }
 
+/// A certificate for this machine's own address, in a file, and the configuration of a server that shows it over RTSPS alone.
+fn certificate(name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let put = |suffix: &str, text: String| {
+        let path = clips::scratch().join(format!("{name}.{suffix}"));
+        std::fs::write(&path, text).expect("the target folder is writable");
+        path.display().to_string()
+    };
+    let (cert, key) = (put("cert", made.cert.pem()), put("key", made.signing_key.serialize_pem()));
+    let config = format!(
+        "[tls]\ncert = '{cert}'\nkey = '{key}'\n[rtmp]\ntls_listen = 'off'\n[http]\ntls_listen = 'off'\n"
+    );
+    (cert, config)
+}
+
+/// Where it listens for that.
+const SECURE: &[(&str, &str)] = &[("ARCLY_RTSP__TLS_LISTEN", "127.0.0.1:0")];
+
+/// A server that is configured to pull over RTSPS, and pushes what it gets back over RTSPS: what is read at either is what was published.
+#[test]
+fn rtsps_from_server_to_server() {
+    let ff5 = need!(ffmpeg);
+    let file = clips::H264_AAC.file(&ff5);
+    let sent = framehash::of_file(&ff5, &file).packets;
+    let (cert, config) = certificate("origin");
+    let origin = Scene::start_with("rtsps_origin", &config, SECURE);
+    let rtsps = |path: &str| format!("rtsps://{}/{path}", origin.addr("rtsps"));
+    let config = format!("[[relays]]\nfrom = '{}'\nto = 'live/pulled'\n", rtsps("live/x"));
+    let edge = Scene::start_with("rtsps_edge", &config, &[("SSL_CERT_FILE", &cert)]);
+    edge.relay("live/pulled", &rtsps("live/back"));
+    let pulled = edge.ffmpeg_plays("pulled", &ff5, &edge.rtmp("live/pulled"));
+    let back = origin.ffmpeg_plays("back", &ff5, &origin.rtmp("live/back"));
+    origin.until_readers("live/x", 1);
+    edge.until_readers("live/pulled", 2);
+    origin.until_readers("live/back", 1);
+    interop::publish("publisher", &ff5, &file, &origin.rtmp("live/x")).end_ok(LIMIT);
+    assert_arrived(&sent, &pulled.listing().packets, 2, "RTMP to RTSPS to RTMP");
+    assert_arrived(&sent, &back.listing().packets, 2, "RTMP to RTSPS to RTSPS to RTMP");
+}
+
+/// Relays and probes of the command line show nothing of a server whose certificate they have no reason to trust.
+#[test]
+fn certificates_of_rtsps_are_verified() {
+    let ff5 = need!(ffmpeg);
+    let ((cert, config), (other, _)) = (certificate("shown"), certificate("other"));
+    let origin = Scene::start_with("rtsps_verified", &config, SECURE);
+    let _publisher =
+        announces_without_end(&ff5, &clips::LONG.file(&ff5), &rtsp(origin.addr("rtsp"), "live/x"));
+    origin.until("live/x", "live", |stream| stream["state"] == "live");
+    let url = format!("rtsps://{}/live/x", origin.addr("rtsps"));
+    let arcly = |trusted: &str, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+        command.args(args).env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+        command
+    };
+    let probe = ["probe", "--time", "2s", &url];
+    let report = process::run_ok(&mut arcly(&cert, &probe), LIMIT);
+    assert!(report.contains("h264") && report.contains("aac"), "{report}");
+    let refused = process::run(&mut arcly(&other, &probe), LIMIT);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("certificate"), "{said}");
+    let copy = origin.file("copy.mp4");
+    let to = copy.display().to_string();
+    origin.until_readers("live/x", 0);
+    let mut relay = Program::start("relay", &mut arcly(&cert, &["relay", &url, &to]));
+    origin.until_readers("live/x", 1);
+    let there = origin.api("/api/v1/streams/live/x")["frames_in"].as_u64().expect("a count");
+    origin.until("live/x", "3.5 s further on", |stream| stream["frames_in"].as_u64() > Some(there + 250));
+    relay.signal("TERM");
+    relay.end_ok(LIMIT);
+    assert_decodes(&ff5, &copy);
+}
+
 /// A camera that is pulled when somebody asks for its stream over another protocol.
 #[test]
 fn a_camera_on_demand() {

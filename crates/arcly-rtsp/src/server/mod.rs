@@ -422,3 +422,6 @@ impl InboundProtocol for Server {
         self.run(context).await
     }
 }
+
+#[cfg(test)]
+mod tests;
