@@ -211,7 +211,8 @@ impl Ingest {
 
     /// How loud the tracks of a publisher are that says so; nothing when there is none.
     pub(crate) fn levels(&self, now: Instant) -> Vec<(TrackId, TrackLevel)> {
-        let on_air = self.levels.iter().filter(|_| self.active.is_some());
+        let is_there = |track: TrackId| self.active.is_some() && self.tracks.get(track).is_some();
+        let on_air = self.levels.iter().filter(|(track, _)| is_there(*track));
         on_air.map(|(track, meter)| (*track, meter.level(now))).collect()
     }
 

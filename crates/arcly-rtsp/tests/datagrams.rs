@@ -129,6 +129,36 @@ async fn t23_datagrams_go_to_where_the_connection_comes_from() {
     publishing.abort();
 }
 
+/// The ports of a session are free for others once it is over, although its connection goes on with another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_of_a_session_that_is_over_are_free() {
+    let serving = Serving::start().await;
+    let publishing = serving.publish(LONG);
+    let (rtp, rtcp) = port_pair();
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    let datagrams = format!("RTP/AVP;unicast;client_port={}-{}", port(&rtp), port(&rtcp));
+    let url = serving.url();
+    let setup = |transport: &str| {
+        Request::new(Method::Setup, format!("{url}/trackID=0")).with("Transport", transport)
+    };
+    let request = |method| Request::new(method, url.clone());
+
+    let mut first = Raw::connect(serving.address).await;
+    assert_eq!(first.ask(setup(&datagrams)).await.status, Status::OK);
+    assert_eq!(first.ask(request(Method::Play)).await.status, Status::OK);
+    assert_eq!(first.ask(request(Method::Pause)).await.status, Status::OK);
+    first.session = None;
+    assert_eq!(first.ask(setup("RTP/AVP/TCP;unicast;interleaved=0-1")).await.status, Status::OK);
+    assert_eq!(first.ask(request(Method::Play)).await.status, Status::OK);
+
+    let mut second = Raw::connect(serving.address).await;
+    assert_eq!(second.ask(setup(&datagrams)).await.status, Status::OK);
+    assert_eq!(second.ask(request(Method::Play)).await.status, Status::OK);
+    assert_eq!(second.ask(request(Method::GetParameter)).await.status, Status::OK, "they are its own");
+    assert!(first.frame(0).await.is_some(), "over the connection");
+    publishing.abort();
+}
+
 /// F57: what travels in datagrams fits a path of 1 280 bytes, which IPv6 takes 48 of, and SRTP 14.
 #[tokio::test(flavor = "multi_thread")]
 async fn f57_datagrams_have_1200_bytes_at_most() {

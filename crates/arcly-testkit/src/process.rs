@@ -62,7 +62,9 @@ impl Guard {
     /// When the system does not say.
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name));
-        if let (Some(_), Some(log)) = (status, &self.log) {
+        if status.is_some()
+            && let Some(log) = self.log.take()
+        {
             log.until_closed(LAST_LINES);
         }
         status

@@ -155,16 +155,16 @@ impl Rooms {
     pub fn handle_timeout(&self, now: Instant) {
         let Some(engine) = self.engine.upgrade() else { return };
         let names = self.names();
+        let loudness = |key: &StreamKey| {
+            let levels = engine.stream(key)?.levels();
+            levels.iter().map(|(_, level)| level.mean_dbov).max()
+        };
         for name in names {
+            // Streams are asked outside the lock: whoever looks at rooms waits for none of them.
+            let publishing = self.members(&name).into_iter().filter(|member| member.publishes);
+            let levels = publishing.filter_map(|member| Some((member.name, loudness(&member.key)?)));
+            let levels: Vec<_> = levels.collect();
             self.with(&name, false, |room| {
-                let loudness = |key: &StreamKey| {
-                    let levels = engine.stream(key)?.levels();
-                    levels.iter().map(|(_, level)| level.mean_dbov).max()
-                };
-                let publishing = room.members().filter(|member| member.publishes);
-                let levels =
-                    publishing.filter_map(|member| Some((Arc::clone(&member.name), loudness(&member.key)?)));
-                let levels: Vec<_> = levels.collect();
                 room.handle_levels(now, levels.iter().map(|(name, dbov)| (&**name, *dbov)));
                 Ok(())
             });

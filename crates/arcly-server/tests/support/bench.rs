@@ -386,10 +386,9 @@ impl Row {
         self
     }
 
-    /// Counts memory from this on, of a server with work of its own: see [`Bench::grown`].
+    /// Counts the peak of memory from this on, of a server with work of its own: see [`Bench::grown`].
     pub const fn above(mut self, rss_bytes: u64) -> Self {
         self.usage.rss_bytes = rss_bytes;
-        self.held.rss_bytes = rss_bytes;
         self
     }
 

@@ -40,7 +40,7 @@ const MAX_JUMP: u64 = 128;
 /// requests are for the case that the one before was lost, and for a peer that is in a hurry; libsrt passes them over otherwise.
 const REPEATS: i64 = 4;
 const REPEAT_SLACK: i64 = 4_000;
-/// And no more often than this.
+/// And no more often than this, until it is overdue.
 const MIN_REPEAT: i64 = 10_000;
 /// Of what is overdue twice as often: requests are most of what is on the way back then, and a path that takes several of them one
 /// after the other would otherwise take all that there is time for.

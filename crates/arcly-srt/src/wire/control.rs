@@ -94,8 +94,8 @@ pub enum Control {
 }
 
 impl ControlPacket {
-    /// Decodes a datagram. What is behind a control that needs no more is ignored, and need not be there: libsrt pads those to four bytes, the draft does
-    /// not.
+    /// Decodes a datagram. What is behind a control that needs no more is ignored, and need not be there: libsrt pads those to
+    /// four bytes, the draft does not.
     ///
     /// # Errors
     /// It is a data packet, cut short, or its contents are wrong.

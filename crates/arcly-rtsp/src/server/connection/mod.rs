@@ -407,6 +407,10 @@ where
                     self.ingest = None;
                 }
                 self.stopped = self.ingest.as_ref().map(|_| now + IN_FLIGHT);
+                if self.stopped.is_none() {
+                    // Nothing of it is on the way any more, and its ports are free for others.
+                    self.inbox = None;
+                }
             }
         }
     }
