@@ -122,7 +122,7 @@ fn deaf_publisher(row: &Row) -> thread::JoinHandle<std::net::SocketAddr> {
         let mut feed = Feed::new();
         let mut sequence = Sequence::default();
         feed.headers().iter().for_each(|tag| _ = deaf.tag(tag));
-        let (mut sent, mut queue, mut queued, mut full) = (0, vec![0; 64 << 10], 0, since);
+        let (mut sent, mut queue, mut queued, mut grown) = (0, vec![0; 64 << 10], 0, Vec::new());
         deaf.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         while !deaf.broken && since.elapsed() < secs(25) {
             let tag = feed.frame();
@@ -133,16 +133,17 @@ fn deaf_publisher(row: &Row) -> thread::JoinHandle<std::net::SocketAddr> {
             // 72 answers a second, within the limit of commands; they overflow its few KiB of receive buffer.
             deaf.request(0, Request::GetStreamLength("deaf".into())).tag(&tag);
             sent += 1;
-            // The window is full once nothing more arrives.
             let arrived = deaf.socket.peek(&mut queue).unwrap_or(0);
             if arrived > queued {
-                (queued, full) = (arrived, Instant::now());
+                queued = arrived;
+                grown.push((Instant::now(), arrived));
             }
         }
-        // A full window takes a few bytes now and then all the same, so that it says no more than how late it was full at most.
+        // The window is full once next to nothing more arrives: a full one takes a few bytes now and then all the same.
+        let full = grown.iter().find(|(_, arrived)| *arrived >= queued / 10 * 9).map_or(since, |(at, _)| *at);
         let (open, after) = (full - since, full.elapsed());
         assert!(
-            open + after >= secs(5) && after < secs(15),
+            (secs(3)..secs(15)).contains(&after),
             "R42: closed {after:?} after its window, full after {open:?}"
         );
         while let Some(tag) = player.next_tag(Instant::now() + Duration::from_millis(300)) {

@@ -78,6 +78,7 @@ fn a_minute_of_bursts_arrives_whole() {
         if std::env::var_os("ARCLY_SHOW_ROWS").is_some() {
             println!("rtt {rtt} ms, {loss} % in bursts of 4, seed {seed}: {} missing", missing.len());
         }
-        assert!(rtt == 30 || missing.is_empty(), "rtt {rtt}, {loss} % in bursts of 4, seed {seed}");
+        let most = if (rtt, loss) == (30, 5) { 3 } else { 0 };
+        assert!(missing.len() <= most, "rtt {rtt}, {loss} % in bursts of 4, seed {seed}: {}", missing.len());
     }
 }
