@@ -2,7 +2,8 @@
 //!
 //! The loop has no seam. 9.6 s are 240 pictures at 25 fps (five closed GOPs of 48) and exactly 450 AAC frames
 //! of 1 024 samples at 48 kHz; every movement and every tone has a period that divides 9.6 s; and the sound is
-//! taken from the middle of three encoded rounds, so that its first frame continues its last.
+//! taken from the middle of three encoded rounds, so that its first frame continues its last. There are no B-frames, which WebRTC
+//! has no place for: whoever plays it by WHEP would see two pictures of three left out.
 
 use std::fs;
 use std::process::Command;
@@ -66,8 +67,8 @@ fn picture_args() -> Vec<&'static str> {
     ];
     sources.iter().for_each(|source| args.extend(["-f", "lavfi", "-i", source]));
     args.extend(["-filter_complex", PICTURE, "-map", "[v]", "-frames:v", PICTURES]);
-    args.extend(["-c:v", "libx264", "-profile:v", "high", "-preset", "veryslow", "-crf", "18", "-bf", "2"]);
-    args.extend(["-b_strategy", "0", "-g", "48", "-keyint_min", "48", "-sc_threshold", "0"]);
+    args.extend(["-c:v", "libx264", "-profile:v", "high", "-preset", "veryslow", "-crf", "18", "-bf", "0"]);
+    args.extend(["-g", "48", "-keyint_min", "48", "-sc_threshold", "0"]);
     args.extend(["-x264-params", "open-gop=0:threads=1"]);
     args
 }
