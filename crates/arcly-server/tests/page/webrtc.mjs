@@ -1,13 +1,16 @@
 // The pages that speak WebRTC, in Chromium; reports how it went as one line of JSON.
-// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `fall-back`), the server's address, the stream's path, seconds to watch, the folder of
-// node_modules, Chromium, a PNG to write.
+// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `fall-back`), the server's address, the stream's path (of `play`
+// several, with commas between), seconds to watch, how often to join, the folder of node_modules, Chromium, a PNG to write.
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { launch } from "./chromium.mjs";
 
-const [task, server, stream, seconds, modules, executablePath, screenshot] = process.argv.slice(2);
+const [task, server, streams, seconds, joins, modules, executablePath, screenshot] = process.argv.slice(2);
+const [stream] = streams.split(",");
 // A camera and a microphone that nobody has to allow: a picture that moves, and beeps.
 const devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+// Three sizes of small pictures, too, of which Chromium makes fewer by itself.
+if (task === "narrows") devices.push("--force-fieldtrials=WebRTC-LegacySimulcastLayerLimit/Disabled/");
 const { browser, close } = await launch(modules, executablePath, { width: 1000, height: 1000 }, devices);
 // For anything to happen on a machine that is busy with everything else.
 const timeout = 60000;
@@ -42,7 +45,7 @@ const withoutUdp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ udp .*\r\n/gim, ""
 const withoutTcp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ tcp .*\r\n/gim, "");
 
 // A way to a port of UDP that is worse than the direct one: it carries so many bits per second towards the page, loses one datagram of so
-// many, and takes so long, each way. What would have to wait longer than 300 ms for its turn is lost.
+// many, and takes so long, each way. What would have to wait longer than 300 ms for its turn is lost. `narrow` changes what it carries.
 async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
   const near = createSocket("udp4");
   const far = new Map();
@@ -73,7 +76,8 @@ async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
   // What is on its way still is of no use to anybody.
   const close = () => [near, ...far.values()].forEach((socket) => socket.removeAllListeners("message").unref());
   const change = (sdp) => withoutTcp(sdp).replaceAll(" 127.0.0.1 " + port + " ", " 127.0.0.1 " + own + " ");
-  return { change, close };
+  const narrow = (to) => { bps = to; };
+  return { change, close, narrow };
 }
 // The server's port of UDP, as it has told a player.
 const portOf = (player) => player.evaluate(() => Number(playing.session.answer.match(/ udp \d+ 127\.0\.0\.1 (\d+) /i)[1]));
@@ -153,25 +157,68 @@ const tone = (page) => page.evaluate(async ([lowest, highest, timeout]) => {
   return heard;
 }, [425, 455, timeout]);
 
+// Opens the player, and waits for the first picture: how many milliseconds that took from the offer on.
+async function join(path) {
+  const page = await open(server + "/" + path + "?player=whep");
+  await until(page, () => playing?.session?.isConnected && Number(document.getElementById("figures").dataset.first) > 0);
+  return [page, Number(await page.getAttribute("#figures", "data-first"))];
+}
+
+// Joins a stream so many times, and stays the last time: listens, and watches in windows until one has no freeze in it: a machine that
+// has stalled is forgiven, a server that does so is not.
+async function watch(path) {
+  const firsts = [];
+  let page, first;
+  for (let left = Number(joins); left > 0; left -= 1) {
+    await page?.close();
+    [page, first] = await join(path);
+    firsts.push(first);
+  }
+  await page.click("#sound");
+  const muted = await page.evaluate(() => document.getElementById("video").muted);
+  const heard = await tone(page);
+  const grew = await goesOn(page, 100);
+  const windows = [];
+  do {
+    const before = await received(page);
+    await page.waitForTimeout(Number(seconds) * 1000);
+    const after = await received(page);
+    const grown = (name) => after[name] - before[name];
+    windows.push({ frames: grown("frames"), energy: grown("energy"), freezes: grown("freezes"), frozen: grown("frozen"), concealed: grown("concealed") / grown("samples") });
+  } while (windows.at(-1).freezes > 0 && windows.length < 3);
+  const latency = Number(await page.getAttribute("#figures", "data-latency"));
+  return [page, { firsts, muted, tone: heard, goesOn: grew, windows, after: await received(page), latency }];
+}
+
+// Publishes the camera in three sizes, until the server has them all; returns the page.
+async function inThreeSizes(size) {
+  const page = await open(url("/publish"));
+  for (const [id, value] of [["size", size], ["rate", "10"], ["layers", "3"]]) await page.selectOption("#" + id, value);
+  await page.click("#camera");
+  await until(page, () => document.getElementById("state").textContent === "preview");
+  await page.click("#live");
+  const pictures = (info) => (info?.tracks || []).filter(({ kind }) => kind === "video");
+  await untilServer("/api/v1/streams/" + stream, (info) => pictures(info).length === 3);
+  report.tracks = pictures(await fetch(server + "/api/v1/streams/" + stream).then((answer) => answer.json()));
+  return page;
+}
+
+// Bits per second of the pictures that a player is sent.
+const rateOf = (player) => player.evaluate(async () => {
+  const bytes = async () => (await playing.session.statistics()).inbound.video.bytesReceived;
+  const [began, before] = [performance.now(), await bytes()];
+  await new Promise((done) => setTimeout(done, 3000));
+  return (8000 * ((await bytes()) - before)) / (performance.now() - began);
+});
+
 const tasks = {
-  // Watches in windows until one has no freeze in it: a machine that has stalled is forgiven, a server that does so is not.
   async play() {
-    const page = await open(url("?player=whep"));
-    await until(page, () => playing?.session?.isConnected && Number(document.getElementById("figures").dataset.first) > 0);
-    report.first = Number(await page.getAttribute("#figures", "data-first"));
-    await page.click("#sound");
-    report.muted = await page.evaluate(() => document.getElementById("video").muted);
-    report.tone = await tone(page);
-    report.windows = [];
-    do {
-      const before = await received(page);
-      await page.waitForTimeout(Number(seconds) * 1000);
-      const after = await received(page);
-      const grown = (name) => after[name] - before[name];
-      report.windows.push({ frames: grown("frames"), energy: grown("energy"), freezes: grown("freezes"), frozen: grown("frozen"), concealed: grown("concealed") / grown("samples") });
-    } while (report.windows.at(-1).freezes > 0 && report.windows.length < 3);
-    report.after = await received(page);
-    report.latency = Number(await page.getAttribute("#figures", "data-latency"));
+    report.seen = {};
+    let page;
+    for (const path of streams.split(",").reverse()) {
+      await page?.close();
+      [page, report.seen[path]] = await watch(path);
+    }
     await page.click("summary");
     await until(page, () => document.getElementById("statistics").children.length > 0);
     report.rows = await page.locator("#statistics dt").allInnerTexts();
@@ -184,6 +231,9 @@ const tasks = {
     report.came = await untilServer("/api/v1/readers", ({ items }) => items.some(isReader));
     await page.goto(server + "/");
     report.left = await untilServer("/api/v1/readers", ({ items }) => !items.some(isReader));
+    [page] = await join("live/demo");
+    await page.click("#sound");
+    report.demo = await goesOn(page, 50);
   },
 
   async publish() {
@@ -281,26 +331,14 @@ const tasks = {
 
   // A picture in three sizes: whoever has room for it sees the largest, and whoever has not, another.
   async simulcast() {
-    const page = await open(url("/publish"));
     // Of smaller pictures Chromium makes two sizes at most.
-    for (const [id, value] of [["size", "960x540"], ["rate", "10"], ["layers", "3"]]) await page.selectOption("#" + id, value);
-    await page.click("#camera");
-    await until(page, () => document.getElementById("state").textContent === "preview");
-    await page.click("#live");
-    const pictures = (info) => (info?.tracks || []).filter(({ kind }) => kind === "video");
-    await untilServer("/api/v1/streams/" + stream, (info) => pictures(info).length === 3);
-    report.tracks = pictures(await fetch(server + "/api/v1/streams/" + stream).then((answer) => answer.json()));
+    const page = await inThreeSizes("960x540");
     const player = await open(url("?player=whep"));
     await until(player, () => playing?.session?.isConnected);
     await player.click("#sound");
     await goesOn(player, 10);
     // A link that carries three quarters of that.
-    const rate = await player.evaluate(async () => {
-      const bytes = async () => (await playing.session.statistics()).inbound.video.bytesReceived;
-      const [began, before] = [performance.now(), await bytes()];
-      await new Promise((done) => setTimeout(done, 3000));
-      return (8000 * ((await bytes()) - before)) / (performance.now() - began);
-    });
+    const rate = await rateOf(player);
     const link = await detour(await portOf(player), { bps: rate * 0.75 });
     const thin = await open(url("?player=whep"), link.change);
     await until(thin, () => playing?.session?.isConnected);
@@ -313,6 +351,43 @@ const tasks = {
       if (report.thin && report.best >= 1.5 * report.thin) break;
       if (performance.now() > end) throw new Error("both see the same: " + JSON.stringify(report));
     }
+    report.sizes = await page.locator("#statistics").innerText();
+    report.switches = await fetch(server + "/api/v1/readers").then((answer) => answer.json()).then(({ items }) => items.map(({ webrtc }) => webrtc?.layer_switches));
+    report.fits = await fits(page);
+    link.close();
+  },
+
+  // The same of pictures that any machine has time for, to one viewer, whose link becomes too narrow for the largest, and wide again.
+  async narrows() {
+    const page = await inThreeSizes("640x360");
+    const player = await open(url("?player=whep"));
+    await until(player, () => playing?.session?.isConnected);
+    const link = await detour(await portOf(player), {});
+    await player.close();
+    const viewer = await open(url("?player=whep"), link.change);
+    await until(viewer, () => playing?.session?.isConnected);
+    await viewer.click("#sound");
+    await goesOn(viewer, 10);
+    const widthOf = async () => (await received(viewer)).width;
+    const untilWidth = async (what) => {
+      for (const end = performance.now() + timeout; ; await viewer.waitForTimeout(100)) {
+        const width = await widthOf();
+        if (what(width)) return width;
+        if (performance.now() > end) throw new Error("it is still " + width + " wide: " + JSON.stringify(report));
+      }
+    };
+    report.best = await untilWidth((width) => width >= 480);
+    report.rate = await rateOf(viewer);
+    link.narrow(report.rate * 0.75);
+    let began = performance.now();
+    report.thin = await untilWidth((width) => width > 0 && width <= report.best / 1.5);
+    report.down = performance.now() - began;
+    report.thinGoesOn = await goesOn(viewer, 10);
+    link.narrow(Infinity);
+    began = performance.now();
+    report.again = await untilWidth((width) => width >= report.best);
+    report.up = performance.now() - began;
+    report.goesOn = await goesOn(viewer, 10);
     report.sizes = await page.locator("#statistics").innerText();
     report.switches = await fetch(server + "/api/v1/readers").then((answer) => answer.json()).then(({ items }) => items.map(({ webrtc }) => webrtc?.layer_switches));
     report.fits = await fits(page);
