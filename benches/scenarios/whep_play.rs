@@ -12,6 +12,7 @@
 //! The server is this program again: an engine with RTMP and WebRTC and nothing else. Viewers are str0m in this process, each on a socket of its
 //! own; they answer with reports as browsers do.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket as StdSocket};
 use std::process::{Command, Stdio};
@@ -33,9 +34,10 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::Full;
-use str0m::change::SdpAnswer;
-use str0m::media::{Direction, MediaKind};
+use str0m::change::{SdpAnswer, SdpOffer};
+use str0m::media::{Direction, MediaKind, Mid, Pt};
 use str0m::net::{Protocol, Receive};
+use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
@@ -46,12 +48,16 @@ const SHAPE: Shape = Shape { pictures: 30, gop: 60, key_bytes: 40_000, picture_b
 /// What a packet holds, as the server cuts them, and what is in front of it.
 const PAYLOAD: usize = 1_120;
 const HEADER: usize = 20;
+/// What this program is, too: the server, and the least that one can be made of str0m.
+const SERVE: &str = "whep-serve";
+const BARE: &str = "whep-bare";
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [_, "whep-serve"] => return serve(),
+        [_, SERVE] => return serve(),
+        [_, BARE] => return bare(),
         [_, "whep-floor", to, viewers] => {
             return floor(to.parse().expect("an address"), viewers.parse().expect("a number"));
         }
@@ -73,19 +79,22 @@ struct Cell {
 }
 
 fn compare(options: &Options, count: usize) {
-    let (mut floors, mut cells) = (Vec::new(), Vec::new());
+    let (mut floors, mut bares, mut cells) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=options.rounds {
-        floors.push(measure_floor(options, count));
-        cells.push(measure(options, count));
-        let (floor, cell) = (floors.last().unwrap_or(&0.0), cells.last());
-        let own = cell.map_or(0.0, |cell| cell.cpu);
-        eprintln!("round {round}, N = {count}: floor {floor:.3}, arcly {own:.3}");
+        let (floor, bare, own) =
+            (measure_floor(options, count), measure(options, count, BARE), measure(options, count, SERVE));
+        eprintln!("round {round}, N = {count}: floor {floor:.3}, str0m {:.3}, arcly {:.3}", bare.cpu, own.cpu);
+        floors.push(floor);
+        bares.push(bare.cpu);
+        cells.push(own);
     }
     let ratio = median(cells.iter().zip(&floors).map(|(cell, floor)| cell.cpu / floor).collect());
     let mid = |of: fn(&Cell) -> f64| median(cells.iter().map(of).collect()).unwrap_or(f64::NAN);
     let floor = median(floors);
     let unit = "CPU-s/1000 sub-s";
     options.report(&format!("N = {count}, encrypt and send"), floor.unwrap_or(f64::NAN), unit, Goal::NONE);
+    let bare = Goal::NONE.over(floor, "encrypt and send");
+    options.report(&format!("N = {count}, str0m by itself"), median(bares).unwrap_or(f64::NAN), unit, bare);
     let goal = Goal { target_ratio: Some(1.5), ..Goal::NONE }.over(floor, "encrypt and send");
     options.report(&format!("N = {count}, arcly"), mid(|cell| cell.cpu), unit, Goal { ratio, ..goal });
     let viewers = if floor.is_some() { 1_000.0 / mid(|cell| cell.cpu) } else { f64::NAN };
@@ -235,14 +244,12 @@ async fn watch(mut rtc: Rtc, socket: tokio::net::UdpSocket, seen: Arc<Seen>) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures for people")]
-fn measure(options: &Options, count: usize) -> Cell {
-    let (server, line) = start(&["whep-serve"]);
+fn measure(options: &Options, count: usize, server: &str) -> Cell {
+    let (serves, (server, line)) = (server == SERVE, start(&[server]));
     let mut addresses = line.split_whitespace().map(|text| text.parse().expect("an address"));
     let (rtmp, offers) = (addresses.next().expect("two of them"), addresses.next().expect("two of them"));
-    let feeder = Feeder::start(Plan::live(rtmp, &Arc::new(Clip::new(SHAPE))));
-    while feeder.pictures() < 10 {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let feeder = serves.then(|| Feeder::start(Plan::live(rtmp, &Arc::new(Clip::new(SHAPE)))));
+    wait_for(|| feeder.as_ref().is_none_or(|feeder| feeder.pictures() >= 10));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let (runtime, seen) = (runtime.expect("a runtime"), Arc::new(Seen::default()));
     for n in 1..=count as u64 {
@@ -278,6 +285,147 @@ fn wait_for(is_there: impl Fn() -> bool) {
         assert!(Instant::now() < end, "viewers do not connect");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+// str0m by itself.
+
+/// A viewer of the bare server.
+struct Bare {
+    rtc: Rtc,
+    to: Option<SocketAddr>,
+    wake: Instant,
+    sequence: u64,
+    format: Option<(Mid, Pt)>,
+}
+
+impl Bare {
+    /// The session of an offer, and its answer.
+    fn answer(offer: &str, here: SocketAddr) -> (Self, String) {
+        let estimate = Some(str0m::bwe::Bitrate::bps(5_000_000));
+        let config = Rtc::builder().set_rtp_mode(true).set_ice_lite(true).clear_codecs().enable_h264(true);
+        let mut rtc = config.enable_bwe(estimate).build(Instant::now());
+        rtc.add_local_candidate(Candidate::host(here, "udp").expect("an address"));
+        let offer = SdpOffer::from_sdp_string(offer).expect("an offer");
+        let answer = rtc.sdp_api().accept_offer(offer).expect("an answer").to_sdp_string();
+        (Self { rtc, to: None, wake: Instant::now(), sequence: 1, format: None }, answer)
+    }
+
+    /// Everything that there is to send, in bursts.
+    async fn drain(&mut self, socket: &UdpSocket, burst: &mut Burst) {
+        let mut now = Instant::now();
+        loop {
+            match self.rtc.poll_output().expect("a session") {
+                // The pacer lets one packet go at a time.
+                Output::Timeout(at) if at <= now + Duration::from_micros(10) => {
+                    now = now.max(at);
+                    self.rtc.handle_input(Input::Timeout(now)).expect("a session");
+                }
+                Output::Timeout(at) => {
+                    self.wake = at;
+                    break;
+                }
+                Output::Transmit(transmit) => {
+                    if self.to != Some(transmit.destination) || !burst.push(&transmit.contents) {
+                        self.flush(socket, burst).await;
+                        self.to = Some(transmit.destination);
+                        let _ = burst.push(&transmit.contents);
+                    }
+                }
+                Output::Event(Event::MediaAdded(added)) => {
+                    let format = self.rtc.media(added.mid).and_then(|media| media.remote_pts().first());
+                    self.format = format.map(|pt| (added.mid, *pt));
+                }
+                Output::Event(_) => {}
+            }
+        }
+        self.flush(socket, burst).await;
+    }
+
+    async fn flush(&self, socket: &UdpSocket, burst: &mut Burst) {
+        if let Some(to) = self.to.filter(|_| !burst.is_empty()) {
+            let _ = socket.send(to, burst).await;
+        }
+    }
+
+    async fn send(&mut self, picture: u32, packets: &[Arc<[u8]>], socket: &UdpSocket, burst: &mut Burst) {
+        let Some((mid, pt)) = self.format.filter(|_| self.rtc.is_connected()) else { return };
+        let now = Instant::now();
+        let mut api = self.rtc.direct_api();
+        let stream = api.stream_tx_by_mid(mid, None).expect("it sends");
+        for (at, packet) in packets.iter().enumerate() {
+            let write = RtpWrite::new(pt, self.sequence.into(), picture * 3_000, now, Arc::clone(packet));
+            self.sequence += 1;
+            stream.write_rtp(write.marker(at + 1 == packets.len()).nackable(true));
+        }
+        self.rtc.handle_input(Input::Timeout(now)).expect("a session");
+        self.drain(socket, burst).await;
+    }
+}
+
+/// What a server costs at least that leaves the transport to str0m: one loop, one socket, the packets of each picture shared by all.
+fn bare() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let any = SocketAddr::new(LOCALHOST, 0);
+        let socket = UdpSocket::new(StdSocket::bind(any).expect("a port")).expect("a socket");
+        let offers = tokio::net::TcpListener::bind(any).await.expect("a port");
+        let here = socket.local_addr().expect("bound");
+        say(&format!("{here} {}", offers.local_addr().expect("bound")));
+        let (mut viewers, mut known): (Vec<Bare>, HashMap<SocketAddr, usize>) = (Vec::new(), HashMap::new());
+        let (mut buffer, mut burst, mut inbox) = (vec![0; 1 << 16], Burst::default(), Vec::new());
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(SHAPE.pictures).unwrap_or(1));
+        let mut picture = 0_u32;
+        loop {
+            let wake = viewers.iter().map(|viewer| viewer.wake).min();
+            let wake = wake.unwrap_or_else(|| Instant::now() + LIMIT);
+            tokio::select! {
+                offer = offers.accept() => {
+                    let (mut peer, _) = offer.expect("a connection");
+                    let mut offer = String::new();
+                    peer.read_to_string(&mut offer).await.expect("an offer");
+                    let (viewer, answer) = Bare::answer(&offer, here);
+                    viewers.push(viewer);
+                    peer.write_all(answer.as_bytes()).await.expect("an answer is read");
+                }
+                _ = ticks.tick() => {
+                    picture += 1;
+                    let packets = packets(picture);
+                    for viewer in &mut viewers {
+                        viewer.send(picture, &packets, &socket, &mut burst).await;
+                    }
+                }
+                _ = socket.recv(&mut buffer, |from, datagram| inbox.push((from, datagram.to_vec()))) => {
+                    for (from, datagram) in inbox.drain(..) {
+                        let Ok(receive) = Receive::new(Protocol::Udp, from, here, &datagram) else { continue };
+                        let input = Input::Receive(Instant::now(), receive);
+                        let at = known.get(&from).copied();
+                        let at = at.or_else(|| viewers.iter().position(|viewer| viewer.rtc.accepts(&input)));
+                        let Some(viewer) = at.and_then(|at| viewers.get_mut(at)) else { continue };
+                        known.extend(at.map(|at| (from, at)));
+                        viewer.rtc.handle_input(input).expect("a session");
+                        viewer.drain(&socket, &mut burst).await;
+                    }
+                }
+                () = tokio::time::sleep_until(wake.into()) => {
+                    let now = Instant::now();
+                    for viewer in viewers.iter_mut().filter(|viewer| viewer.wake <= now) {
+                        viewer.rtc.handle_input(Input::Timeout(now)).expect("a session");
+                        viewer.drain(&socket, &mut burst).await;
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The packets of a picture, of which the first says when it was made.
+fn packets(picture: u32) -> Vec<Arc<[u8]>> {
+    let bytes = if u64::from(picture).is_multiple_of(SHAPE.gop) { SHAPE.key_bytes } else { SHAPE.picture_bytes };
+    let whole = (0..bytes).step_by(PAYLOAD).map(|at| PAYLOAD.min(bytes - at));
+    let mut packets: Vec<Vec<u8>> = whole.map(|len| vec![7; len]).collect();
+    let marker = [&UUID[..], &Marker { sequence: picture.into(), sent_ns: clock_ns() }.encode()].concat();
+    packets[0][..marker.len()].copy_from_slice(&marker);
+    packets.into_iter().map(Arc::from).collect()
 }
 
 // The floor.
