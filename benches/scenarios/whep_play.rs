@@ -48,6 +48,8 @@ const SHAPE: Shape = Shape { pictures: 30, gop: 60, key_bytes: 40_000, picture_b
 /// What a packet holds, as the server cuts them, and what is in front of it.
 const PAYLOAD: usize = 1_120;
 const HEADER: usize = 20;
+/// Bytes of the NAL unit with the marker in it.
+const SEI: usize = 40;
 /// What this program is, too: the server, and the least that one can be made of str0m.
 const SERVE: &str = "whep-serve";
 const BARE: &str = "whep-bare";
@@ -418,11 +420,15 @@ fn bare() {
     });
 }
 
+/// What the server makes packets of for a picture: a small NAL unit that says when it was made, and the picture.
+fn sizes(picture: u64) -> impl Iterator<Item = usize> {
+    let bytes = if picture.is_multiple_of(SHAPE.gop) { SHAPE.key_bytes } else { SHAPE.picture_bytes };
+    core::iter::once(SEI).chain((0..bytes).step_by(PAYLOAD).map(move |at| PAYLOAD.min(bytes - at)))
+}
+
 /// The packets of a picture, of which the first says when it was made.
 fn packets(picture: u32) -> Vec<Arc<[u8]>> {
-    let bytes = if u64::from(picture).is_multiple_of(SHAPE.gop) { SHAPE.key_bytes } else { SHAPE.picture_bytes };
-    let whole = (0..bytes).step_by(PAYLOAD).map(|at| PAYLOAD.min(bytes - at));
-    let mut packets: Vec<Vec<u8>> = whole.map(|len| vec![7; len]).collect();
+    let mut packets: Vec<Vec<u8>> = sizes(picture.into()).map(|len| vec![7; len]).collect();
     let marker = [&UUID[..], &Marker { sequence: picture.into(), sent_ns: clock_ns() }.encode()].concat();
     packets[0][..marker.len()].copy_from_slice(&marker);
     packets.into_iter().map(Arc::from).collect()
@@ -447,13 +453,8 @@ fn floor(to: SocketAddr, viewers: usize) {
         let mut ticks = tokio::time::interval(period);
         for picture in 0_u64.. {
             ticks.tick().await;
-            let is_key = picture.is_multiple_of(SHAPE.gop);
-            let bytes = if is_key { SHAPE.key_bytes } else { SHAPE.picture_bytes };
             for key in &keys {
-                let mut left = bytes;
-                while left > 0 {
-                    let take = left.min(PAYLOAD);
-                    left -= take;
+                for take in sizes(picture) {
                     datagram.clear();
                     datagram.extend_from_slice(&[0x90; HEADER]);
                     let mut sealed = payload[..take].to_vec();
