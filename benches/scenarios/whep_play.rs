@@ -6,6 +6,9 @@
 //! copy that goes with it, and the system call, which the floor has as well. What str0m does for each packet beside that (a header, its
 //! extensions, the pacer, the book of what may be asked for again) is the rest.
 //!
+//! The third party is the least server that can be made of str0m: one loop, one socket, a session for each viewer, and nothing else. What it
+//! costs is the price of leaving the transport to a library (decision 14); what arcly costs beyond it is arcly's own.
+//!
 //! **Decision rule.** CPU time of the server's process in units of the floor's in the same round: ≤ 1.5, medians of the rounds. Delay from RTMP in
 //! to WHEP out: p99 below 150 ms. A miss counts after five rounds.
 //!
@@ -85,7 +88,10 @@ fn compare(options: &Options, count: usize) {
     for round in 1..=options.rounds {
         let (floor, bare, own) =
             (measure_floor(options, count), measure(options, count, BARE), measure(options, count, SERVE));
-        eprintln!("round {round}, N = {count}: floor {floor:.3}, str0m {:.3}, arcly {:.3}", bare.cpu, own.cpu);
+        eprintln!(
+            "round {round}, N = {count}: floor {floor:.3}, str0m {:.3}, arcly {:.3}",
+            bare.cpu, own.cpu
+        );
         floors.push(floor);
         bares.push(bare.cpu);
         cells.push(own);

@@ -149,6 +149,8 @@ impl Task {
     /// Runs the session to its end, and says why it ended.
     pub(super) async fn run(mut self) -> CloseReason {
         let mut sleep = core::pin::pin!(tokio::time::sleep(Duration::ZERO));
+        // Once, and not for each turn: it takes a place in a list that all sessions share.
+        let mut shutdown = core::pin::pin!(self.hub.shutdown.clone().cancelled_owned());
         let reason = loop {
             let wake = self.drain().await;
             if clock::now().saturating_duration_since(self.shown) >= SHOW {
@@ -157,12 +159,14 @@ impl Task {
             if let Some(reason) = self.side.closed() {
                 break reason;
             }
-            sleep.as_mut().reset(wake.into());
+            if sleep.deadline() != wake.into() {
+                sleep.as_mut().reset(wake.into());
+            }
             // Not biased: see `next`.
             let activity = tokio::select! {
                 activity = next(&mut self.ends, &mut self.side, self.reading) => activity,
                 () = &mut sleep => Activity::Timer,
-                () = self.hub.shutdown.cancelled() => Activity::Shutdown,
+                () = &mut shutdown => Activity::Shutdown,
             };
             self.handle(activity).await;
         };

@@ -214,6 +214,8 @@ pub struct Transport {
     account: Account,
     /// Packets that the pacer may still let go in this turn.
     pacer_steps: usize,
+    /// Until then a probe may be under way.
+    probed: Instant,
     desired_bps: u64,
 }
 
@@ -285,6 +287,7 @@ impl Transport {
             closed: None,
             account: Account::default(),
             pacer_steps: MAX_PACER_STEPS,
+            probed: now,
             desired_bps: 0,
         }
     }
@@ -478,7 +481,10 @@ impl Transport {
         loop {
             let output = match self.rtc.poll_output() {
                 Ok(str0m::Output::Timeout(at)) if self.goes_on(at) => None,
-                Ok(str0m::Output::Timeout(at)) => return Output::Wait(self.next_wake(at)),
+                Ok(str0m::Output::Timeout(at)) => {
+                    let at = self.put_off(at);
+                    return Output::Wait(self.next_wake(at));
+                }
                 Ok(str0m::Output::Transmit(transmit)) => {
                     let protocol = if transmit.proto == Carrier::Udp { Protocol::Udp } else { Protocol::Tcp };
                     let to = TransportAddress { protocol, socket: transmit.destination };

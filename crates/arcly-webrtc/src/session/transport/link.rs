@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arcly_core::TrackKind;
 use str0m::bwe::{Bitrate, BweKind};
-use str0m::{Input, Reason};
+use str0m::{Input, PacerReason, Reason};
 
 use super::Transport;
 
@@ -14,6 +14,11 @@ const HEADROOM_PERCENT: u64 = 150;
 const PACER_STEP: Duration = Duration::from_micros(10);
 /// Packets that the pacer lets go in a row, at most: others want to have their turn.
 pub(super) const MAX_PACER_STEPS: usize = 2_048;
+/// The delay-based controller looks at its estimate every 25 ms, and whenever anything else happens. While media flow this is soon
+/// enough, and nobody has to be woken for it.
+const PATIENCE: Duration = Duration::from_millis(15);
+/// So long after a step of a probe nothing is put off: what a probe says is in the times of its packets.
+const PROBE_TIME: Duration = Duration::from_millis(200);
 /// Packets that are kept to be sent again, and for how long.
 const REPAIR_PACKETS: usize = 1_024;
 const REPAIR_TIME: Duration = Duration::from_secs(2);
@@ -44,6 +49,22 @@ impl Transport {
         self.pacer_steps = steps;
         self.now = self.now.max(at);
         self.rtc.handle_input(Input::Timeout(self.now)).is_ok()
+    }
+
+    /// When to be looked at again, of which str0m says that it is at `at`.
+    pub(super) fn put_off(&mut self, at: Instant) -> Instant {
+        match self.rtc.last_timeout_reason() {
+            Reason::BweDelayControl if self.connected && self.now >= self.probed => {
+                at.checked_add(PATIENCE).unwrap_or(at)
+            }
+            Reason::BweProbeControl
+            | Reason::BweProbeEstimator
+            | Reason::Pacer(PacerReason::Probe1 | PacerReason::Probe2 | PacerReason::Padding) => {
+                self.probed = self.now.checked_add(PROBE_TIME).unwrap_or(self.now);
+                at
+            }
+            _ => at,
+        }
     }
 
     /// What is sent to a viewer is paced where it reports what arrives, and kept to be sent again.
