@@ -69,7 +69,7 @@ pub fn webrtc_answer(data: &[u8]) {
         let lines = answer.as_str().lines().filter(|line| line.starts_with("a=candidate:"));
         assert_eq!(lines.count(), answer.candidates().len());
         assert!((1..=MAX_CANDIDATES).contains(&answer.candidates().len()));
-        assert!(answer.candidates().iter().all(|at| !at.ip().is_loopback() && at.port() != 0));
+        assert!(answer.candidates().iter().all(|at| !at.socket.ip().is_loopback() && at.socket.port() != 0));
         assert!(answer.as_str().lines().all(|line| line != "a=sendrecv"));
         if answer.as_str().len() > MAX_ANSWER_BYTES {
             continue;

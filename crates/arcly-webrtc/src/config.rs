@@ -32,6 +32,13 @@ impl Addresses {
         Self { tcp: Self::usable(addresses), ..self }
     }
 
+    /// And this end of a connection that this side has opened. Of each family the last one counts, whichever connection something comes
+    /// over: the agent goes by where it comes from.
+    pub(crate) fn add_tcp(&mut self, local: SocketAddr) {
+        self.tcp.retain(|address| address.is_ipv4() != local.is_ipv4());
+        self.tcp.push(local);
+    }
+
     fn usable(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
         let mut found: Vec<SocketAddr> = Vec::new();
         for address in addresses {

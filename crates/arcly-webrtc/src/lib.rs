@@ -6,7 +6,7 @@
 //! | RFC 9725 (WHIP), draft-ietf-wish-whep (WHEP) | requests and answers | [`http`], `client` |
 //! | RFC 8445 §2.4, §2.5, RFC 7675, RFC 8829 | ICE as a lite agent, as a full one in clients; consent, offers and answers | [`session`] |
 //! | RFC 8840, RFC 8489, RFC 7983 | fragments of descriptions, checks, demultiplexing | [`wire`] |
-//! | RFC 6544, RFC 4571 | ICE and media over TCP: connections are taken, and never opened | [`wire`], [`server`] |
+//! | RFC 6544, RFC 4571 | ICE and media over TCP: servers take connections, clients open them | [`wire`], [`server`], `client` |
 //! | RFC 6184, RFC 7798, RFC 7741, RFC 9628, AV1, RFC 7587, RFC 3551 | payload formats | [`arcly_rtp::payload`] |
 //! | RFC 6464 | how loud sound is, read where it comes in | [`session`] |
 //! | RFC 8853 (simulcast) | a publisher's layers, and which of them a viewer gets | [`session`] |
@@ -23,7 +23,7 @@
 //!
 //! # What is not done
 //!
-//! Clients over TCP, data channels, layers within one encoding (SVC: all of them are sent), and sound in a codec
+//! Data channels, layers within one encoding (SVC: all of them are sent), and sound in a codec
 //! that browsers do not know: a stream with AAC is played without sound where nobody makes Opus of it.
 //!
 //! Guarantees: no datagram costs memory before it has shown that it belongs to a session; everything that a peer can make grow has
@@ -35,6 +35,7 @@
 pub mod client;
 pub mod config;
 pub mod http;
+mod line;
 pub mod media;
 pub mod server;
 pub mod session;

@@ -14,7 +14,7 @@ use arcly_core::{
     Subscriber, Timestamp, Track, TrackId, TrackSet,
 };
 use arcly_webrtc::http::{Endpoint, SDP, Visit};
-use arcly_webrtc::wire::{MAX_ANSWER_BYTES, Role};
+use arcly_webrtc::wire::{MAX_ANSWER_BYTES, Protocol, Role};
 use arcly_webrtc::{Client, ClientConfig, Server, ServerConfig, WhepPull, WhipRelay};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -28,8 +28,57 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Nothing takes that long that works.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is on the way to the server: its answers say where it is.
+#[derive(Clone, Copy)]
+enum Way {
+    Open,
+    /// Answers name no address in UDP.
+    WithoutUdp,
+    /// UDP goes to the first of these, and is not heard of again; so do connections to the second, which comes before that of the server.
+    /// To the third there are none at all.
+    Deaf([SocketAddr; 3]),
+}
+
+impl Way {
+    fn rewrite(self, line: &str) -> String {
+        let is_udp = line.contains(" udp ");
+        match self {
+            Self::WithoutUdp if is_udp => String::new(),
+            Self::Deaf([udp, ..]) if is_udp => {
+                let words: Vec<_> = line.split(' ').collect();
+                let (ip, port) = (udp.ip().to_string(), udp.port().to_string());
+                [&words[..4], &[ip.as_str(), port.as_str()], &words[6..]].concat().join(" ") + "\r\n"
+            }
+            Self::Deaf([_, silent, closed]) => {
+                let mut lines = String::new();
+                for (n, at) in [closed, silent].into_iter().enumerate() {
+                    let (ip, port) = (at.ip(), at.port());
+                    lines += &format!(
+                        "a=candidate:9{n} 1 tcp 2105458942 {ip} {port} typ host tcptype passive\r\n"
+                    );
+                }
+                lines + line + "\r\n"
+            }
+            _ => line.to_owned() + "\r\n",
+        }
+    }
+
+    async fn answer(self, response: http::Response<Bytes>) -> Response {
+        response
+            .map(|body| {
+                let text = String::from_utf8(body.to_vec()).unwrap();
+                let rewritten = |line: &str| match line.starts_with("a=candidate") {
+                    true => self.rewrite(line),
+                    false => line.to_owned() + "\r\n",
+                };
+                Body::from(text.lines().map(rewritten).collect::<String>())
+            })
+            .into_response()
+    }
+}
+
 /// `/app/stream/whip`, `/app/stream/whep`, and sessions below.
-async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
+async fn serve(State((endpoint, way)): State<(Endpoint, Way)>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let mut parts = path.trim_start_matches('/').splitn(4, '/');
     let (app, stream) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -50,7 +99,7 @@ async fn serve(State(endpoint): State<Endpoint>, request: Request) -> Response {
         session: parts.next().map(str::to_owned),
     };
     let (parts, body) = request.into_parts();
-    endpoint.handle(visit, &parts, body).await.map(Body::from)
+    way.answer(endpoint.handle(visit, &parts, body).await).await
 }
 
 /// An engine that is to be had by WHIP and WHEP.
@@ -62,10 +111,16 @@ struct House {
 
 impl House {
     async fn start() -> Self {
+        Self::behind(Way::Open).await
+    }
+
+    async fn behind(way: Way) -> Self {
         let engine = engine();
         let context = engine.context(CancellationToken::new());
-        let server = Arc::new(Server::bind(SocketAddr::new(LOCALHOST, 0), ServerConfig::default()).unwrap());
-        let app = axum::Router::new().fallback(serve).with_state(server.endpoint(&context));
+        let server = Server::bind(SocketAddr::new(LOCALHOST, 0), ServerConfig::default()).unwrap();
+        let connections = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+        let server = Arc::new(server.with_tcp(connections).unwrap());
+        let app = axum::Router::new().fallback(serve).with_state((server.endpoint(&context), way));
         let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
         let http = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -210,8 +265,31 @@ fn left_out(arrived: &[u32], fetched: &[u32]) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_goes_on_by_whip_and_is_fetched_by_whep_as_it_is() {
+    goes_by(Way::Open, Protocol::Udp).await;
+}
+
+/// UDP gets through in neither direction, or is not spoken of; connections do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_on_and_is_fetched_over_tcp_where_udp_does_not_get_through() {
+    let deaf = std::net::UdpSocket::bind((LOCALHOST, 0)).unwrap();
+    // One accepts and says nothing, as the operating system does for it; of the other the port is taken, and nobody listens.
+    let silent = std::net::TcpListener::bind((LOCALHOST, 0)).unwrap();
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind(SocketAddr::new(LOCALHOST, 0)).unwrap();
+    let strangers = [deaf.local_addr().unwrap(), silent.local_addr().unwrap(), closed.local_addr().unwrap()];
+    goes_by(Way::Deaf(strangers), Protocol::Tcp).await;
+    // What was not of use was closed when the other was.
+    let (mut unused, _) = silent.accept().unwrap();
+    let mut said = Vec::new();
+    unused.set_read_timeout(Some(LIMIT)).unwrap();
+    std::io::Read::read_to_end(&mut unused, &mut said).unwrap();
+
+    goes_by(Way::WithoutUdp, Protocol::Tcp).await;
+}
+
+async fn goes_by(way: Way, protocol: Protocol) {
     for _ in 0..5 {
-        if goes_there_and_back().await {
+        if goes_there_and_back(way, protocol).await {
             return;
         }
     }
@@ -219,8 +297,8 @@ async fn a_stream_goes_on_by_whip_and_is_fetched_by_whep_as_it_is() {
 }
 
 /// False where a machine that stood still for too long has lost datagrams on its own loopback.
-async fn goes_there_and_back() -> bool {
-    let house = House::start().await;
+async fn goes_there_and_back(way: Way, protocol: Protocol) -> bool {
+    let house = House::behind(way).await;
     let (from, to) = (engine(), engine());
     let mut camera = Camera::start(&from, "cam").await;
     let shutdown = CancellationToken::new();
@@ -251,6 +329,18 @@ async fn goes_there_and_back() -> bool {
         (arrived.lock().unwrap().clone(), fetched, pulling)
     };
     let ([pictures, sound], [seen, heard], pulling) = camera.until(fetching).await;
+    // It is shown once in a second.
+    let carried = async {
+        let carried =
+            || house.server.sessions().iter().map(|session| session.stats.protocol).collect::<Vec<_>>();
+        while carried() != [Some(protocol); 2] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    camera.until(carried).await;
+    // Afterwards good-byes may be for connections that are closed.
+    let counters = house.server.counters();
+    assert_eq!((counters.unsent, counters.foreign), (0, 0));
     shutdown.cancel();
     relaying.await.unwrap().unwrap();
     pulling.await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! One session with a server: drives a machine over a UDP socket of its own.
+//! One session with a server: drives a machine over a UDP socket of its own, and over connections where that does not get through.
 
 use core::pin::pin;
 use std::collections::VecDeque;
@@ -12,11 +12,12 @@ use bytes::Bytes;
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
+use super::line::{Arrival, Lines};
 use super::source::{Next, Source};
 use crate::config::Addresses;
 use crate::server::own_addresses;
 use crate::session::{Output, Published, Transport, Viewed, WhepSession, WhipSession};
-use crate::wire::TransportAddress;
+use crate::wire::{Kind, Protocol, TransportAddress};
 
 /// Bytes that the kernel may hold for the socket in each direction.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -27,7 +28,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 trait Machine {
     type Event;
     fn transport(&self) -> &Transport;
-    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]);
+    fn transport_mut(&mut self) -> &mut Transport;
+    fn handle_datagram(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]);
+    fn close(&mut self, reason: CloseReason);
     fn poll_output(&mut self) -> Output<Self::Event>;
 }
 
@@ -38,8 +41,14 @@ macro_rules! machine {
             fn transport(&self) -> &Transport {
                 self.transport()
             }
-            fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-                self.handle_datagram(now, TransportAddress::udp(from), datagram);
+            fn transport_mut(&mut self) -> &mut Transport {
+                self.transport_mut()
+            }
+            fn handle_datagram(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]) {
+                self.handle_datagram(now, from, datagram);
+            }
+            fn close(&mut self, reason: CloseReason) {
+                self.close(reason);
             }
             fn poll_output(&mut self) -> Output<$event> {
                 self.poll_output()
@@ -66,15 +75,18 @@ enum Activity<T> {
     Owner(T),
 }
 
-/// A UDP socket, and what is on its way through it.
+/// A UDP socket with what is on its way through it, and connections.
 pub(super) struct Link {
     socket: UdpSocket,
     local: SocketAddr,
     burst: Burst,
     to: Option<SocketAddr>,
     buffer: Box<[u8]>,
+    lines: Lines,
+    /// Where the last datagram went that was no check: that is how media are exchanged.
+    carrier: Option<TransportAddress>,
     /// What one call has received, and the machine has not got yet.
-    inbox: VecDeque<(SocketAddr, Bytes)>,
+    inbox: VecDeque<Arrival>,
     /// Where checks may go: an answer to one from elsewhere would be a check, too.
     may_reach: fn(IpAddr) -> bool,
 }
@@ -94,9 +106,16 @@ impl Link {
             burst: Burst::default(),
             to: None,
             buffer: vec![0; RECEIVE_BYTES].into(),
+            lines: Lines::new(&[], Duration::ZERO, clock::now()),
+            carrier: None,
             inbox: VecDeque::new(),
             may_reach,
         })
+    }
+
+    /// Where the server is: connections to it are opened when `delay` has passed and no check has been answered.
+    pub(super) fn may_connect(&mut self, candidates: &[TransportAddress], delay: Duration) {
+        self.lines = Lines::new(candidates, delay, clock::now());
     }
 
     /// Where this side is, as far as can be seen from here: one address of each family, as the socket does not say which one a
@@ -206,7 +225,13 @@ impl Link {
             match machine.poll_output() {
                 Output::Event(event) => return Step::Event(event),
                 Output::Transmit { to, datagram } => {
-                    // It has candidates of UDP alone.
+                    if Kind::of(&datagram) != Some(Kind::Stun) {
+                        self.carrier = Some(to);
+                    }
+                    if to.protocol == Protocol::Tcp {
+                        self.lines.send(to.socket, datagram);
+                        continue;
+                    }
                     let to = to.socket;
                     if self.to == Some(to) && self.burst.push(&datagram) {
                         continue;
@@ -218,7 +243,12 @@ impl Link {
                 }
                 Output::Wait(at) => {
                     self.flush().await;
-                    return machine.transport().closed().map_or(Step::Wait(at), Step::Over);
+                    if let Some(reason) = machine.transport().closed() {
+                        self.lines.finish().await;
+                        return Step::Over(reason);
+                    }
+                    let next = self.lines.attend(clock::now(), machine.transport(), self.carrier);
+                    return Step::Wait(next.map_or(at, |next| at.min(next)));
                 }
             }
         }
@@ -237,43 +267,63 @@ impl Link {
         }
     }
 
-    /// Hands the machine one of the datagrams that there are.
+    /// Tells the machine one of the things that have come from the network.
     fn take_one(&mut self, machine: &mut impl Machine) -> bool {
-        let Some((from, datagram)) = self.inbox.pop_front() else { return false };
-        machine.handle_datagram(clock::now(), from, &datagram);
+        let now = clock::now();
+        match self.inbox.pop_front() {
+            None => return false,
+            Some(Arrival::Datagram(from, datagram)) => machine.handle_datagram(now, from, &datagram),
+            Some(Arrival::Opened(local)) => machine.transport_mut().handle_connection(now, local),
+            Some(Arrival::Lost(to, reason)) => {
+                self.lines.forget(now, to);
+                // There is no other way: those that were not used are closed.
+                if machine.transport().is_connected() && self.carrier == Some(TransportAddress::tcp(to)) {
+                    machine.close(reason);
+                }
+            }
+        }
         true
     }
 
-    /// Waits for one thing to happen.
+    /// Waits for one thing to happen. Cancel safe, as all of it is.
     async fn wait<T>(
         &mut self,
         wake: Instant,
         owner: impl Future<Output = T>,
         shutdown: &CancellationToken,
     ) -> Activity<T> {
+        let Self { socket, buffer, inbox, lines, may_reach, .. } = self;
         let mut sleep = pin!(tokio::time::sleep_until(wake.into()));
-        tokio::select! {
-            () = self.receive() => Activity::Received,
-            it = owner => Activity::Owner(it),
-            () = &mut sleep => Activity::Timer,
-            () = shutdown.cancelled() => Activity::Shutdown,
-        }
+        let arrival = tokio::select! {
+            () = receive(socket, buffer, inbox, *may_reach) => None,
+            arrival = lines.next() => Some(arrival),
+            it = owner => return Activity::Owner(it),
+            () = &mut sleep => return Activity::Timer,
+            () = shutdown.cancelled() => return Activity::Shutdown,
+        };
+        inbox.extend(arrival);
+        lines.take(inbox);
+        Activity::Received
     }
+}
 
-    /// Cancel safe.
-    async fn receive(&mut self) {
-        let Self { socket, buffer, inbox, may_reach, .. } = self;
-        let received = socket.recv(buffer, |from, datagram| {
-            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-            if may_reach(from.ip()) {
-                inbox.push_back((from, Bytes::copy_from_slice(datagram)));
-            }
-        });
-        if let Err(error) = received.await {
-            // A server that is gone is told by the error of the next call.
-            tracing::debug!(%error, "the socket of a WebRTC client");
-            tokio::time::sleep(PAUSE).await;
+/// Takes what has come over UDP from where the server may be. Cancel safe.
+async fn receive(
+    socket: &UdpSocket,
+    buffer: &mut [u8],
+    inbox: &mut VecDeque<Arrival>,
+    may_reach: fn(IpAddr) -> bool,
+) {
+    let received = socket.recv(buffer, |from, datagram| {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        if may_reach(from.ip()) {
+            inbox.push_back(Arrival::Datagram(TransportAddress::udp(from), Bytes::copy_from_slice(datagram)));
         }
+    });
+    if let Err(error) = received.await {
+        // A server that is gone is told by the error of the next call.
+        tracing::debug!(%error, "the socket of a WebRTC client");
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

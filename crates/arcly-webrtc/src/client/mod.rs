@@ -19,7 +19,8 @@
 //! | | §4.5 redirections | `307` and `308`, five at the most, none out of TLS |
 //! | | §4.7 authentication | `Authorization`: a bearer token, or user and password |
 //! | RFC 9457 | problem details | what a server says of its refusal is in the error |
-//! | RFC 8445 | §2.4 full agents | checks to the server's candidates, by UDP |
+//! | RFC 8445 | §2.4 full agents | checks to the server's candidates |
+//! | RFC 6544, RFC 8305 | §3 active candidates; §5 attempts | connections where no check by UDP is answered, one begun after the other |
 //!
 //! **Not used** are `PATCH` (an answer has all candidates, and a network that changes makes a new session) and the ICE servers of `Link`
 //! headers: checks go out from here, which opens the way through translations of addresses, and a server that can be reached by nobody
@@ -30,10 +31,13 @@
 //! | an answer's body | [`MAX_ANSWER_BYTES`](crate::wire::MAX_ANSWER_BYTES) |
 //! | candidates of it | [`MAX_CANDIDATES`](crate::wire::MAX_CANDIDATES) |
 //! | until the answer is there | [`ClientConfig::setup`] |
+//! | connections of one session | one for each candidate that takes them, one after the other; one that media travel in |
+//! | datagrams that wait for a connection | [`OUTBOX`](crate::server::OUTBOX), then they are lost |
 //! | until media flow, and without consent | [`ClientConfig::timeouts`] |
 //! | without media, of a pull | [`ClientConfig::stall`] |
 
 mod http;
+mod line;
 mod link;
 mod source;
 
@@ -66,6 +70,9 @@ pub struct ClientConfig {
     pub setup: Duration,
     /// How long it may take until media can flow, and be silent.
     pub timeouts: Timeouts,
+    /// How long no check by UDP is answered until connections to the server are opened, where it takes them: longer than a check and its
+    /// first repetition take on most ways, so that none is opened in vain where UDP gets through.
+    pub tcp_after: Duration,
     /// A server that sends no media for so long has ended, as far as a pull is concerned.
     pub stall: Duration,
     /// Connect again when a session fails or ends; `None` gives up at the first failure.
@@ -75,7 +82,7 @@ pub struct ClientConfig {
     /// Where the URL's host is, for whoever has resolved and checked it; empty to resolve it with each connection. With
     /// addresses a server that asks to connect elsewhere is not followed.
     pub addresses: Vec<SocketAddr>,
-    /// Which addresses may be sent checks, of those that an answer names and of those that checks come from.
+    /// Which addresses may be sent checks and connected to, of those that an answer names and of those that checks come from.
     pub may_reach: fn(IpAddr) -> bool,
     /// What `https` is connected with: the roots to trust, above all.
     #[cfg(feature = "tls")]
@@ -87,6 +94,7 @@ impl Default for ClientConfig {
         Self {
             setup: Duration::from_secs(10),
             timeouts: Timeouts::default(),
+            tcp_after: Duration::from_millis(500),
             stall: Duration::from_secs(10),
             reconnect: None,
             login: None,
@@ -252,9 +260,12 @@ impl Client {
             let resource = exchange.post(connection, offering.as_str(), &via).await?;
             Ok((link, offering, resource))
         };
-        let (link, offering, resource) = within(self.config.setup, exchanging).await?;
+        let (mut link, offering, resource) = within(self.config.setup, exchanging).await?;
         match self.believe(offering, wish.role(), resource.answer.clone()).await {
-            Ok(transport) => Ok(Opened { link, transport, resource }),
+            Ok((transport, answer)) => {
+                link.may_connect(answer.candidates(), self.config.tcp_after);
+                Ok(Opened { link, transport, resource })
+            }
             Err(error) => {
                 self.leave(&resource).await;
                 Err(StreamError::protocol(error.to_string()))
@@ -263,11 +274,16 @@ impl Client {
     }
 
     /// Takes an answer, in a task of its own: what goes wrong with it there ends this attempt alone.
-    async fn believe(&self, offering: Offering, role: Role, body: Bytes) -> Result<Transport, AnswerError> {
+    async fn believe(
+        &self,
+        offering: Offering,
+        role: Role,
+        body: Bytes,
+    ) -> Result<(Transport, Answer), AnswerError> {
         let may_reach = self.config.may_reach;
         let believing = async move {
             let answer = Answer::decode(role, &body, may_reach)?;
-            offering.answered(&answer, clock::now())
+            Ok((offering.answered(&answer, clock::now())?, answer))
         };
         tokio::spawn(believing)
             .await

@@ -5,17 +5,13 @@
 //!              ◄── outbox ◄── the line, once the session has seen that the check knew its password
 //! ```
 
-use core::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use arcly_core::net::{Admission, FLUSH, linger, poll_receive, tune};
-use arcly_core::wire::DecodeError;
-use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use arcly_core::net::{Admission, FLUSH, linger, tune};
+use bytes::Bytes;
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -23,15 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::PAUSE;
 use super::hub::{Arrival, Entry, Hub};
-use crate::wire::{BindingRequest, Deframer, Kind, TransportAddress, frame};
-
-/// Datagrams that wait for a connection. What comes when there are more is lost, as it is where a network has no room, and for the
-/// same to be done about it: fewer pictures, or another layer.
-pub const OUTBOX: usize = 256;
-/// Datagrams that are written at once.
-const BATCH: usize = 64;
-/// A connection that takes no byte for so long has nobody at its end any more, or somebody who does not read.
-pub const STALL: Duration = Duration::from_secs(10);
+use crate::line::{self, Broken, OUTBOX};
+use crate::wire::{BindingRequest, Kind, TransportAddress};
 
 /// The way back to a peer over its connection. When all of them are dropped, what waits is sent, and the connection closed.
 #[derive(Clone, Debug)]
@@ -112,12 +101,8 @@ enum Ended {
     Foreign,
     #[error("nothing in it has shown a password in time")]
     Unproven,
-    #[error("the peer takes nothing any more")]
-    Stalled,
     #[error("{0}")]
-    Malformed(#[from] DecodeError),
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    Broken(#[from] Broken),
 }
 
 async fn run(hub: Arc<Hub>, mut stream: TcpStream, from: SocketAddr, admission: Admission) {
@@ -125,10 +110,10 @@ async fn run(hub: Arc<Hub>, mut stream: TcpStream, from: SocketAddr, admission: 
     let line = Line { outbox, proven: CancellationToken::new() };
     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
     let (reader, mut writer) = stream.split();
-    let incoming = Incoming { hub: &hub, from, reader, deframer: Deframer::default() };
+    let incoming = Incoming { hub: &hub, from, datagrams: line::Incoming::new(reader) };
     let ended = tokio::select! {
         ended = incoming.run(line, admission) => ended,
-        ended = transmit(waiting, &mut writer) => ended,
+        ended = line::transmit(waiting, &mut writer) => ended.map(|()| Ended::Session).map_err(Ended::from),
     };
     if matches!(ended, Ok(Ended::Session)) {
         linger(&mut stream).await;
@@ -137,32 +122,11 @@ async fn run(hub: Arc<Hub>, mut stream: TcpStream, from: SocketAddr, admission: 
     tracing::debug!(peer = %from, why = %ended, "a connection for WebRTC has ended");
 }
 
-/// Writes what waits, until there is no line any more.
-async fn transmit(
-    mut waiting: mpsc::Receiver<Bytes>,
-    writer: &mut (impl AsyncWrite + Unpin),
-) -> Result<Ended, Ended> {
-    let (mut datagrams, mut bytes) = (Vec::with_capacity(BATCH), BytesMut::new());
-    while waiting.recv_many(&mut datagrams, BATCH).await > 0 {
-        for datagram in datagrams.drain(..) {
-            // What this side makes is as long as a packet.
-            let _ = frame(&datagram, &mut bytes);
-        }
-        while bytes.has_remaining() {
-            let written = tokio::time::timeout(STALL, writer.write_buf(&mut bytes)).await;
-            written.map_err(|_| Ended::Stalled)??;
-        }
-    }
-    tokio::time::timeout(STALL, writer.shutdown()).await.map_err(|_| Ended::Stalled)??;
-    Ok(Ended::Session)
-}
-
 /// What comes over a connection.
 struct Incoming<'a> {
     hub: &'a Hub,
     from: SocketAddr,
-    reader: ReadHalf<'a>,
-    deframer: Deframer,
+    datagrams: line::Incoming<ReadHalf<'a>>,
 }
 
 impl Incoming<'_> {
@@ -186,20 +150,6 @@ impl Incoming<'_> {
         }
     }
 
-    /// The next datagram; `None` where the peer has closed the connection.
-    async fn next(&mut self) -> Result<Option<Bytes>, Ended> {
-        loop {
-            if let Some(datagram) = self.deframer.poll_datagram()? {
-                return Ok(Some(datagram));
-            }
-            let Self { reader, deframer, .. } = self;
-            let taken = poll_fn(|cx| poll_receive(reader, cx, |bytes| deframer.handle_bytes(bytes))).await?;
-            if taken == 0 {
-                return Ok(None);
-            }
-        }
-    }
-
     /// Finds out whose connection it is: the session that the first check names, once it has answered one. Whoever sends anything else
     /// before that has come to the wrong place.
     async fn prove(&mut self, line: Line) -> Result<Arc<Entry>, Ended> {
@@ -213,7 +163,7 @@ impl Incoming<'_> {
                     None => return Err(Ended::Foreign),
                 },
                 () = self.hub.shutdown.cancelled() => return Err(Ended::Session),
-                datagram = self.next() => datagram?.ok_or(Ended::Peer)?,
+                datagram = self.datagrams.next() => datagram?.ok_or(Ended::Peer)?,
             };
             // What comes next may have overtaken the news that the check was answered.
             if Kind::of(&datagram) != Some(Kind::Stun) && !line.proven.is_cancelled() {
@@ -241,7 +191,7 @@ impl Incoming<'_> {
     /// Hands the session everything, and waits where it has no room.
     async fn forward(&mut self, owner: &Entry) -> Result<Ended, Ended> {
         let from = TransportAddress::tcp(self.from);
-        while let Some(datagram) = self.next().await? {
+        while let Some(datagram) = self.datagrams.next().await? {
             let arrival = Arrival { from, datagram, line: None };
             if owner.inbox.send(arrival).await.is_err() {
                 core::future::pending::<()>().await;
@@ -254,10 +204,10 @@ impl Incoming<'_> {
 #[cfg(test)]
 mod tests {
     use arcly_core::{ClientInfo, StreamKey};
-    use tokio::io::AsyncReadExt as _;
 
     use super::*;
     use crate::config::ServerConfig;
+    use crate::line::STALL;
     use crate::wire::Role;
 
     fn line() -> (Line, mpsc::Receiver<Bytes>) {
@@ -288,25 +238,6 @@ mod tests {
         assert_eq!((lines.take_closed(), lines.take_closed()), (Some(at(1)), None));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_that_takes_nothing_ends_and_one_that_is_slow_does_not() {
-        let (line, waiting) = line();
-        let (mut near, mut far) = tokio::io::duplex(64);
-        let lines = Lines { known: vec![(at(1), line)], arriving: None };
-        (0..100).for_each(|_| assert!(lines.send(at(1), vec![7; 100])));
-        let began = tokio::time::Instant::now();
-        let slow = async {
-            for _ in 0..100 {
-                tokio::time::sleep(STALL / 2).await;
-                assert_eq!(far.read(&mut [0; 64]).await.unwrap(), 64);
-            }
-            far
-        };
-        let (ended, _far) = tokio::join!(transmit(waiting, &mut near), slow);
-        assert!(matches!(ended, Err(Ended::Stalled)), "{ended:?}");
-        assert_eq!(began.elapsed(), STALL / 2 * 100 + STALL);
-    }
-
     /// In virtual time, which goes on when nothing else does.
     #[tokio::test(start_paused = true)]
     async fn a_connection_outlives_its_session_by_so_much() {
@@ -319,7 +250,7 @@ mod tests {
         let of = (Role::Viewer, StreamKey::new("live", "cam"));
         let (owner, ends) = hub.register(of, ClientInfo::new("whep", from), "name").unwrap();
         let (reader, _) = stream.split();
-        let mut incoming = Incoming { hub: &hub, from, reader, deframer: Deframer::default() };
+        let mut incoming = Incoming { hub: &hub, from, datagrams: line::Incoming::new(reader) };
         let began = tokio::time::Instant::now();
         let session = async {
             tokio::time::sleep(STALL).await;
@@ -329,18 +260,5 @@ mod tests {
         assert!(matches!(ended, Err(Ended::Deaf)), "{ended:?}");
         // The timer counts in milliseconds.
         assert_eq!(began.elapsed().as_millis(), (STALL + FLUSH).as_millis());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_waits_is_sent_before_the_connection_is_closed() {
-        let (line, waiting) = line();
-        let (mut near, mut far) = tokio::io::duplex(4);
-        let lines = Lines { known: vec![(at(1), line)], arriving: None };
-        assert!(lines.send(at(1), b"good".to_vec()) && lines.send(at(1), b"bye".to_vec()));
-        drop(lines);
-        let mut said = Vec::new();
-        let (ended, read) = tokio::join!(transmit(waiting, &mut near), far.read_to_end(&mut said));
-        assert!(matches!(ended, Ok(Ended::Session)) && read.is_ok(), "{ended:?}");
-        assert_eq!(said, b"\0\x04good\0\x03bye");
     }
 }

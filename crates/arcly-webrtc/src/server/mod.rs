@@ -47,12 +47,12 @@ use tokio::net::TcpListener;
 
 use crate::config::ServerConfig;
 use crate::http::Endpoint;
+pub use crate::line::{OUTBOX, STALL};
 use crate::session::SessionStats;
 #[cfg(feature = "client")]
 pub(crate) use hub::own_addresses;
 pub(crate) use hub::{Control, Entry, Hub};
 pub use hub::{Counters, INBOX, SessionInfo};
-pub use line::{OUTBOX, STALL};
 pub(crate) use task::Side;
 
 /// Sessions that are still there so long after the end are dropped.

@@ -2,6 +2,7 @@ mod link;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -344,6 +345,24 @@ impl Transport {
         let known = self.sources.len();
         self.sources.retain(|known| *known != source);
         self.forgotten = self.forgotten.saturating_add(known.saturating_sub(self.sources.len()));
+    }
+
+    /// A connection to one of the addresses where the peer takes them is open, and `local` is this side's end of it (RFC 6544 §6.1): there
+    /// is somewhere more to send checks to. For [an offer of this side](super::Offering), as others open no connections.
+    pub fn handle_connection(&mut self, now: Instant, local: SocketAddr) {
+        self.advance(now);
+        let candidate = Candidate::builder().tcp().host(local).tcptype(TcpType::Active).build();
+        if let (Part::Offers, Ok(candidate)) = (&self.part, candidate) {
+            self.addresses.add_tcp(local);
+            _ = self.rtc.add_local_candidate(candidate);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// True once the peer has answered a check, or has sent one that was answered.
+    #[must_use]
+    pub const fn is_reached(&self) -> bool {
+        self.consent.is_some()
     }
 
     /// True once media can flow.
@@ -698,7 +717,7 @@ pub(super) fn announce(rtc: &mut Rtc, addresses: &Addresses) {
     for address in addresses.announced() {
         let candidate = match address.protocol {
             Protocol::Udp => Candidate::host(address.socket, Carrier::Udp),
-            // Connections are taken, and never opened (RFC 6544 §4.5).
+            // Connections are taken here (RFC 6544 §4.5); see `handle_connection` for those that are opened.
             Protocol::Tcp => {
                 Candidate::builder().tcp().host(address.socket).tcptype(TcpType::Passive).build()
             }

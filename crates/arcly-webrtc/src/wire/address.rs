@@ -11,6 +11,12 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// That of a candidate, in whatever case it is written (RFC 8839 §5.1); `None` for those that nothing is sent over here.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Udp, Self::Tcp].into_iter().find(|protocol| name.eq_ignore_ascii_case(protocol.as_str()))
+    }
+
     /// `udp` or `tcp`, as candidates say it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -5,12 +5,16 @@ use arcly_core::CloseReason;
 use arcly_rtp::sdp::{Format, SdpError, SessionDescription};
 
 use super::offer::{DIRECTIONS, check_fingerprint, credentials, is_sha256};
-use super::{MAX_CANDIDATES, OfferError, Role};
+use super::{MAX_CANDIDATES, OfferError, Protocol, Role, TransportAddress};
 
 /// Bytes of an answer: servers send some thousand.
 pub const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// The types of candidates (RFC 8839 §5.1).
 const CANDIDATE_TYPES: [&str; 4] = ["host", "srflx", "prflx", "relay"];
+
+/// What says which side of a connection a candidate over TCP is (RFC 6544 §4.5), and which one waits for the other.
+const TCP_TYPE: &str = "tcptype";
+const PASSIVE: &str = "passive";
 
 /// Why an answer is not believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +33,7 @@ pub enum AnswerError {
     #[error("the answer has {0}")]
     Malformed(&'static str),
     /// Nobody could be sent a check.
-    #[error("the answer names no address in UDP that may be sent to")]
+    #[error("the answer names no address that may be sent to")]
     NoAddress,
     /// The server wants nothing of what was offered.
     #[error("the server has none of the media that were offered, or knows none of their codecs")]
@@ -68,12 +72,12 @@ impl From<OfferError> for AnswerError {
 /// An answer that has been looked over: its media go in the one direction that they can have, and its candidates are addresses that
 /// may be sent to, [`MAX_CANDIDATES`] of them at the most.
 ///
-/// Left out are candidates over TCP, of RTCP alone, by names (mDNS) and twice, and simulcast.
+/// Left out are candidates over TCP that take no connections (RFC 6544 §4.5: only `passive` ones do), those of RTCP alone, by names (mDNS) and twice, and simulcast.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     role: Role,
     text: String,
-    candidates: Vec<SocketAddr>,
+    candidates: Vec<TransportAddress>,
 }
 
 impl Answer {
@@ -117,15 +121,19 @@ impl Answer {
         &self.text
     }
 
-    /// Where the server says that it is.
+    /// Where the server says that it is, in the order of the answer.
     #[must_use]
-    pub fn candidates(&self) -> &[SocketAddr] {
+    pub fn candidates(&self) -> &[TransportAddress] {
         &self.candidates
     }
 }
 
 /// The lines that are gone by, and the addresses in them.
-fn rewrite(direction: &str, text: &str, may_reach: impl Fn(IpAddr) -> bool) -> (String, Vec<SocketAddr>) {
+fn rewrite(
+    direction: &str,
+    text: &str,
+    may_reach: impl Fn(IpAddr) -> bool,
+) -> (String, Vec<TransportAddress>) {
     let (mut out, mut found) = (String::with_capacity(text.len()), Vec::new());
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         let attribute = line.strip_prefix("a=").unwrap_or_default();
@@ -134,7 +142,10 @@ fn rewrite(direction: &str, text: &str, may_reach: impl Fn(IpAddr) -> bool) -> (
             "candidate" => {
                 let Some(candidate) = Candidate::decode(value) else { continue };
                 let address = candidate.address;
-                if found.contains(&address) || found.len() >= MAX_CANDIDATES || !may_reach(address.ip()) {
+                if found.contains(&address)
+                    || found.len() >= MAX_CANDIDATES
+                    || !may_reach(address.socket.ip())
+                {
                     continue;
                 }
                 found.push(address);
@@ -151,11 +162,11 @@ fn rewrite(direction: &str, text: &str, may_reach: impl Fn(IpAddr) -> bool) -> (
     (out, found)
 }
 
-/// A candidate over UDP of media and of RTCP together (RFC 8839 §5.1), as far as it says where to send to.
+/// A candidate of media and of RTCP together (RFC 8839 §5.1), as far as it says where to send to, or where connections are taken.
 struct Candidate<'a> {
     foundation: &'a str,
     priority: u32,
-    address: SocketAddr,
+    address: TransportAddress,
     kind: &'a str,
 }
 
@@ -163,17 +174,24 @@ impl<'a> Candidate<'a> {
     fn decode(value: &'a str) -> Option<Self> {
         let mut words = value.split_ascii_whitespace();
         let foundation = words.next()?;
-        let carries_media = words.next()? == "1" && words.next()?.eq_ignore_ascii_case("udp");
+        let carries_media = words.next()? == "1";
+        let protocol = Protocol::named(words.next()?)?;
         let priority = words.next()?.parse().ok()?;
         let ip: IpAddr = words.next()?.parse().ok()?;
         let port = words.next()?.parse().ok()?;
         let kind = (words.next()? == "typ").then_some(words.next()?)?;
         let ip = ip.to_canonical();
-        let usable = carries_media && port != 0 && !ip.is_unspecified() && !ip.is_multicast();
+        // What is behind the type comes in pairs.
+        let mut extensions = core::iter::from_fn(|| Some((words.next()?, words.next()?)));
+        let answers = match protocol {
+            Protocol::Udp => true,
+            Protocol::Tcp => extensions.any(|extension| extension == (TCP_TYPE, PASSIVE)),
+        };
+        let usable = carries_media && answers && port != 0 && !ip.is_unspecified() && !ip.is_multicast();
         (usable && CANDIDATE_TYPES.contains(&kind)).then_some(Self {
             foundation,
             priority,
-            address: SocketAddr::new(ip, port),
+            address: TransportAddress { protocol, socket: SocketAddr::new(ip, port) },
             kind,
         })
     }
@@ -182,8 +200,12 @@ impl<'a> Candidate<'a> {
 impl core::fmt::Display for Candidate<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self { foundation, priority, address, kind } = self;
-        let (ip, port) = (address.ip(), address.port());
-        write!(f, "candidate:{foundation} 1 udp {priority} {ip} {port} typ {kind}")
+        let (protocol, ip, port) = (address.protocol.as_str(), address.socket.ip(), address.socket.port());
+        write!(f, "candidate:{foundation} 1 {protocol} {priority} {ip} {port} typ {kind}")?;
+        match address.protocol {
+            Protocol::Udp => Ok(()),
+            Protocol::Tcp => write!(f, " {TCP_TYPE} {PASSIVE}"),
+        }
     }
 }
 
@@ -258,18 +280,28 @@ mod tests {
         let more = "a=candidate:2 1 UDP 5 2001:db8::1 1000 typ srflx raddr 10.0.0.1 rport 9 generation 0\r\n\
                     a=candidate:3 2 udp 5 192.0.2.1 1001 typ host\r\n\
                     a=candidate:4 1 udp 5 ::ffff:192.0.2.1 9 typ host\r\n\
-                    a=candidate:5 1 udp 5 10.0.0.1 9 typ host\r\na=end-of-candidates\r\n";
+                    a=candidate:5 1 udp 5 10.0.0.1 9 typ host\r\n\
+                    a=candidate:6 1 TCP 5 192.0.2.1 9 typ srflx raddr 10.0.0.1 rport 9 tcptype passive\r\n\
+                    a=candidate:7 1 tcp 5 192.0.2.1 9 typ host tcptype passive\r\n\
+                    a=candidate:8 1 tcp 5 192.0.2.2 9 typ host tcptype active\r\n\
+                    a=candidate:9 1 tcp 5 192.0.2.2 9 typ host tcptype so\r\n\
+                    a=candidate:10 1 tcp 5 192.0.2.2 9 typ host tcptype\r\n\
+                    a=candidate:11 1 tcp 5 192.0.2.2 9 typ host\r\n\
+                    a=candidate:12 1 tcp 5 10.0.0.1 9 typ host tcptype passive\r\na=end-of-candidates\r\n";
         let text = answer() + more;
         let public = |ip: IpAddr| ip != IpAddr::from([10, 0, 0, 1]);
         let answer = Answer::decode(Role::Viewer, text.as_bytes(), public).unwrap();
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert_eq!(answer.candidates(), [at("192.0.2.1:9"), at("[2001:db8::1]:1000")]);
+        let [udp, tcp] = [TransportAddress::udp, TransportAddress::tcp];
+        let kept = [udp(at("192.0.2.1:9")), udp(at("[2001:db8::1]:1000")), tcp(at("192.0.2.1:9"))];
+        assert_eq!(answer.candidates(), kept);
         let lines = answer.as_str().lines().filter(|line| line.contains("candidate")).collect::<Vec<_>>();
         assert_eq!(
             lines,
             [
                 "a=candidate:1 1 udp 1 192.0.2.1 9 typ host",
-                "a=candidate:2 1 udp 5 2001:db8::1 1000 typ srflx"
+                "a=candidate:2 1 udp 5 2001:db8::1 1000 typ srflx",
+                "a=candidate:6 1 tcp 5 192.0.2.1 9 typ srflx tcptype passive"
             ]
         );
         assert_eq!(decode(Role::Viewer, answer.as_str()), Ok(answer), "once is enough");

@@ -19,7 +19,7 @@ use super::super::{
 };
 use super::{Offering, Wish};
 use crate::config::Addresses;
-use crate::wire::{Answer, AnswerError, Kind, Offer, Role};
+use crate::wire::{Answer, AnswerError, Kind, Offer, Role, TransportAddress};
 
 /// What goes from one side to the other.
 struct Flight {
@@ -345,6 +345,42 @@ fn a_server_that_does_not_answer_checks_is_given_up() {
     assert_eq!(house.client.closed(), None);
     house.run(Duration::from_secs(2));
     assert_eq!(house.client.closed(), Some(CloseReason::Timeout(Phase::Handshake)));
+}
+
+/// Checks that a machine sends until it waits.
+fn checked(client: &mut Transport) -> Vec<TransportAddress> {
+    let mut to = Vec::new();
+    loop {
+        match client.poll_output() {
+            Output::Transmit { to: address, .. } => to.push(address),
+            Output::Event(_) => {}
+            Output::Wait(_) => return to,
+        }
+    }
+}
+
+#[test]
+fn rfc6544_6_1_where_connections_are_taken_is_checked_once_one_is_open() {
+    let now = Instant::now();
+    let offering = offering(&Wish::view(), now);
+    let (_, text) = answer(identity(), Role::Viewer, offering.as_str(), now);
+    let passive = "a=candidate:9 1 tcp 1 192.0.2.1 443 typ host tcptype passive\r\n";
+    let mut client = offering.answered(&decoded(Role::Viewer, &(text + passive)), now).unwrap();
+    let to_tcp = TransportAddress::tcp(at("192.0.2.1:443"));
+    client.handle_timeout(now);
+    assert_eq!(checked(&mut client), [udp(SERVER)]);
+    let later = now + Duration::from_millis(500);
+    client.handle_connection(later, at("203.0.113.9:50000"));
+    let mut sent = checked(&mut client);
+    for n in 1..10 {
+        client.handle_timeout(later + Duration::from_millis(50 * n));
+        sent.extend(checked(&mut client));
+    }
+    assert!(sent.contains(&to_tcp) && !client.is_reached(), "{sent:?}");
+    // Whoever has answered opens none.
+    let (_, mut server) = agreed(&Wish::view(), now);
+    server.handle_connection(now, at("203.0.113.9:50000"));
+    assert_eq!(checked(&mut server), []);
 }
 
 #[test]
