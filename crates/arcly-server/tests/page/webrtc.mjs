@@ -127,10 +127,21 @@ const goesOn = (page, pictures) => page.evaluate(async ([pictures, timeout]) => 
 }, [pictures, timeout]);
 const fits = (page) => page.evaluate(() => document.documentElement.scrollWidth <= document.documentElement.clientWidth);
 
+// What a finger is to press and is smaller than 44 pixels, and what stands out of its card.
+const awkward = (page) => page.evaluate(() => {
+  const isShown = (one) => one.checkVisibility();
+  const name = (one) => one.tagName + " " + one.id + " " + one.textContent.trim().slice(0, 30);
+  const box = (one) => one.getBoundingClientRect();
+  const small = [...document.querySelectorAll("a, button, select, summary")].filter((one) => isShown(one) && Math.min(box(one).width, box(one).height) < 44);
+  const inside = (one) => [...one.querySelectorAll("*")].filter((part) => isShown(part) && box(part).right > box(one).right - 8);
+  return [...small, ...[...document.querySelectorAll(".card")].flatMap(inside)].map(name);
+});
+
 async function photograph(page, what) {
   await page.screenshot({ path: screenshot.replace(".png", what + ".png"), fullPage: true });
-  await page.setViewportSize({ width: 390, height: 800 });
+  await page.setViewportSize({ width: 390, height: 844 });
   report.fits = await fits(page);
+  report.awkward = await awkward(page);
   await page.screenshot({ path: screenshot.replace(".png", what + "-phone.png"), fullPage: true });
   await page.setViewportSize({ width: 800, height: 380 });
   report.fits &&= await fits(page);

@@ -66,6 +66,8 @@ fn browse(arcly: &Arcly, task: &str, stream: &str, (chromium, modules): (&Path, 
     assert_eq!(report["errors"], Value::Array(vec![]), "{report:#}\n{}", arcly.log());
     assert_eq!(report["foreign"], Value::Array(vec![]), "pages ask nobody else");
     assert_eq!(report["fits"], true, "a phone does not scroll sideways: {report:#}");
+    let awkward = report["awkward"].as_array().is_none_or(Vec::is_empty);
+    assert!(awkward, "a finger finds everything on a phone, and nothing is cut off: {report:#}");
     report
 }
 
