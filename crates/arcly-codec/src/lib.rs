@@ -28,4 +28,7 @@ pub mod opus;
 mod rate;
 pub mod reorder;
 pub mod sei;
+mod temporal;
 pub mod vpx;
+
+pub use temporal::TemporalLayers;

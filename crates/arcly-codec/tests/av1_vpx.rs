@@ -171,3 +171,16 @@ fn vp8_headers_of_real_streams() {
     assert!(Vp8Frame::decode(&[]).is_err());
     assert!(Vp9Frame::decode(&[0x49]).is_err());
 }
+
+/// AV1 §5.3.3: the temporal layer is in the extension of the frame's OBU.
+#[test]
+fn av1_temporal_layers() {
+    let capture = Capture::load(SVT);
+    let sample = &capture.samples[1].data;
+    let last = av1::obus(sample).last().unwrap().unwrap();
+    for id in 0..8 {
+        let bare = [&[last.raw[0] & !2 | 4, id << 5], last.payload].concat();
+        let mut parser = av1::Parser::with_config(av1::decode_config(&capture.record).unwrap()).unwrap();
+        assert_eq!(parser.push(&bare.into()).unwrap().flags.temporal_id(), id);
+    }
+}

@@ -398,3 +398,18 @@ fn m30_access_units_up_to_eight_mebibytes() {
         }
     }
 }
+
+/// ITU-T H.264 F.7.3.1.1: a prefix NAL unit of SVC has the temporal layer of the slice behind it, one of MVC has not.
+#[test]
+fn annex_f_temporal_layers_of_prefix_units() {
+    let capture = Capture::load(CAPTURES[0]);
+    let mut parser = parser(&capture);
+    for (flags, temporal_id, expected) in [(0x80, 2, 2), (0x80, 7, 7), (0x00, 2, 0)] {
+        let prefix = [0, 0, 0, 4, 0x6E, flags | 1, 0, temporal_id << 5 | 7];
+        let data: Bytes = [&prefix[..], &capture.samples[1].data].concat().into();
+        let unit = parser.push(&data, CANONICAL).unwrap();
+        assert_eq!((unit.flags.temporal_id(), unit.payload), (expected, data), "as it came");
+    }
+    let cut: Bytes = [&[0, 0, 0, 3, 0x6E, 0x81, 0][..], &capture.samples[1].data].concat().into();
+    assert_eq!(parser.push(&cut, CANONICAL).unwrap().flags.temporal_id(), 0);
+}

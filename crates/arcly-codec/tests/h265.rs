@@ -174,6 +174,7 @@ fn nal_unit_types_of_table_7_1() {
     assert_eq!(of(NalHeader::is_irap), [16, 17, 18, 19, 20, 21, 22, 23]);
     assert_eq!(of(NalHeader::is_rasl), [8, 9]);
     assert_eq!(of(NalHeader::is_sub_layer_non_reference), [0, 2, 4, 6, 8, 10, 12, 14]);
+    assert_eq!(of(NalHeader::is_sub_layer_access), [2, 3, 4, 5]);
     assert_eq!(header(1, 3).temporal_id, 3);
     assert_eq!(NalHeader::of(&[0x43, 0x09]), Some(NalHeader { kind: 33, layer: 33, temporal_id: 0 }));
 }
@@ -259,4 +260,26 @@ fn a_record_with_any_bit_flipped_still_round_trips_once_it_decodes() {
         decoded += 1;
     }
     assert!(decoded > 1_000, "{decoded}");
+}
+
+/// §7.4.2.2: sub-layers by their headers, and where they can be gone over to: at TSA and STSA pictures, and where they are nested
+/// behind each picture of a lower one.
+#[test]
+fn section_7_4_2_2_sub_layers() {
+    for (name, kind) in [(CLOSED, 1), (CLOSED, 3), (CLOSED, 5)] {
+        let capture = Capture::load(name);
+        let mut parser = parser(&capture);
+        let is_nested = h265::decode_config(&capture.record).unwrap().temporal_id_nested;
+        let mut flags = |kind: u8, id: u8| {
+            let unit = [0, 0, 0, 4, kind << 1, id + 1, 0x80, 0];
+            let flags = parser.push(&Bytes::copy_from_slice(&unit), CANONICAL).unwrap().flags;
+            (flags.temporal_id(), flags.contains(FrameFlags::LAYER_SYNC))
+        };
+        flags(1, 0);
+        let is_access = kind > 1;
+        assert_eq!(flags(kind, 2), (2, is_nested || is_access));
+        assert_eq!(flags(kind, 2), (2, is_access));
+        assert_eq!(flags(kind, 1), (1, is_nested || is_access));
+        assert_eq!(flags(kind, 2), (2, is_nested || is_access));
+    }
 }

@@ -9,7 +9,7 @@ use crate::track::TrackId;
 bitflags! {
     /// What is known about a frame without decoding it.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-    pub struct FrameFlags: u8 {
+    pub struct FrameFlags: u16 {
         /// Decoding may start here: IDR, CRA, BLA, an AV1 or VP9 key frame; in H.264 also an open GOP's recovery point,
         /// and the recovery points of a stream that refreshes gradually instead of sending IDR pictures. Every audio
         /// frame of a codec without inter-frame state carries it too.
@@ -27,6 +27,30 @@ bitflags! {
         /// The temporal unit came with a temporal delimiter. The payload has none; muxers of formats that keep
         /// them (FLV) put it back, so that what went in comes out.
         const DELIMITED = 1 << 6;
+        /// Neither this picture nor any behind it refers to an earlier one of the same [temporal layer](Self::temporal_id):
+        /// who has been sent the layers below may be sent this one as well from here on.
+        const LAYER_SYNC = 1 << 7;
+        /// The number of the temporal layer: three bits, for [`temporal_id`](Self::temporal_id).
+        const TEMPORAL_ID = 7 << 8;
+    }
+}
+
+impl FrameFlags {
+    /// How far the number of the temporal layer is from the lowest bit.
+    const TEMPORAL_SHIFT: u32 = Self::TEMPORAL_ID.bits().trailing_zeros();
+
+    /// The temporal layer that the picture is of: no picture refers to one of a higher layer, so that the highest can be left out.
+    /// 0 is the layer that is always needed, and what pictures are of that do not say.
+    #[must_use]
+    pub const fn temporal_id(self) -> u8 {
+        ((self.bits() & Self::TEMPORAL_ID.bits()) >> Self::TEMPORAL_SHIFT) as u8
+    }
+
+    /// The same flags with that temporal layer, of which there are eight.
+    #[must_use]
+    pub const fn with_temporal_id(self, id: u8) -> Self {
+        let id = ((id & 7) as u16) << Self::TEMPORAL_SHIFT;
+        self.difference(Self::TEMPORAL_ID).union(Self::from_bits_truncate(id))
     }
 }
 

@@ -324,7 +324,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_overflows(frames in proptest::collection::vec((any::<i64>(), 0u64..u64::from(u32::MAX), any::<u8>()), 1..100)) {
+        fn nothing_overflows(frames in proptest::collection::vec((any::<i64>(), 0u64..u64::from(u32::MAX), any::<u16>()), 1..100)) {
             let (mut meter, mut now) = (TrackMeter::new(), Instant::now());
             for (dts, waited, flags) in frames {
                 now += Duration::from_millis(waited);

@@ -158,7 +158,10 @@ fn rfc6184_5_8_fragments() {
     assert_eq!(push(&mut depacketizer, 0, false, &[0x7C, 0x85, 0x88, 1]).0, []);
     assert_eq!(push(&mut depacketizer, 0, false, &[0x7C, 0x05, 2, 3]).0, []);
     let (out, _) = push(&mut depacketizer, 0, true, &[0x7C, 0x45, 4, 5]);
-    assert_eq!(out, [Unit { ticks: 0, data: prefixed(&[&unit]), corrupt: false }]);
+    assert_eq!(
+        out,
+        [Unit { ticks: 0, data: prefixed(&[&unit]), corrupt: false, flags: FrameFlags::empty() }]
+    );
 }
 
 #[test]
@@ -184,7 +187,10 @@ fn markers_on_every_slice_are_seen_through() {
     assert_eq!(push(&mut depacketizer, 3_000, true, first).0.len(), 1, "what is left of the first");
     assert_eq!(push(&mut depacketizer, 3_000, true, second).0, []);
     let (out, _) = push(&mut depacketizer, 6_000, true, first);
-    assert_eq!(out, [Unit { ticks: 3_000, data: prefixed(&[first, second]), corrupt: false }]);
+    assert_eq!(
+        out,
+        [Unit { ticks: 3_000, data: prefixed(&[first, second]), corrupt: false, flags: FrameFlags::empty() }]
+    );
     let mut rest = Vec::new();
     depacketizer.flush(&mut rest);
     assert_eq!(rest.len(), 1);
@@ -554,6 +560,6 @@ proptest! {
         let packets = packetize(&Encoding::H264, &CodecConfig::None, &frame(payload.clone(), false), room);
         prop_assert!(packets.iter().all(|(.., data)| data.len() <= room));
         let out = depacketize(&mut Depacketizer::new(&Encoding::H264, 90_000, 0), &[packets]);
-        prop_assert_eq!(out, [Unit { ticks: 0, data: payload, corrupt: false }]);
+        prop_assert_eq!(out, [Unit { ticks: 0, data: payload, corrupt: false, flags: FrameFlags::empty() }]);
     }
 }

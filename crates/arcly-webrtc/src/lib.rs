@@ -23,7 +23,8 @@
 //!
 //! # What is not done
 //!
-//! Data channels, layers within one encoding (SVC: all of them are sent), and sound in a codec
+//! Data channels, spatial layers within one encoding (SVC: all of them are sent; temporal ones are left out where
+//! the link is narrow), and sound in a codec
 //! that browsers do not know: a stream with AAC is played without sound where nobody makes Opus of it.
 //!
 //! Guarantees: no datagram costs memory before it has shown that it belongs to a session; everything that a peer can make grow has

@@ -20,7 +20,7 @@ const METADATA_HDR_MDCV: u32 = 2;
 pub struct TemporalUnit {
     /// OBUs with sizes, without temporal delimiters. Empty when there was no frame.
     pub payload: Bytes,
-    /// `KEYFRAME` where the first frame is a key frame that is shown; `DELIMITED` where there was one temporal
+    /// Its temporal layer; `KEYFRAME` where the first frame is a key frame that is shown; `DELIMITED` where there was one temporal
     /// delimiter, in front, and so [`DELIMITER`](super::DELIMITER) and the payload are what came in.
     pub flags: FrameFlags,
     /// The sequence header or HDR metadata differ from those known.
@@ -44,6 +44,7 @@ pub struct Parser {
 #[derive(Default)]
 struct Picture {
     keyframe: Option<bool>,
+    temporal_id: u8,
     fault: Option<DecodeError>,
 }
 
@@ -102,6 +103,7 @@ impl Parser {
         let mut unit = TemporalUnit { fault: picture.fault, ..TemporalUnit::default() };
         if units.iter().any(is_frame) {
             unit.payload = assemble(data, &units);
+            unit.flags = FrameFlags::empty().with_temporal_id(picture.temporal_id);
             unit.flags.set(FrameFlags::KEYFRAME, picture.keyframe == Some(true));
             let rest = data.strip_prefix(&DELIMITER);
             let delimited = rest.is_some_and(|rest| core::ptr::eq(rest, &*unit.payload));
@@ -116,6 +118,7 @@ impl Parser {
             obu_type::SEQUENCE_HEADER => self.sequence_header(obu)?,
             obu_type::METADATA => self.metadata(obu.payload),
             obu_type::FRAME | obu_type::FRAME_HEADER if picture.keyframe.is_none() => {
+                picture.temporal_id = obu.temporal_id;
                 let reduced = self.sequence.as_ref().is_some_and(|sequence| sequence.reduced_still_picture);
                 picture.keyframe = Some(reduced || is_shown_key_frame(obu.payload)?);
             }

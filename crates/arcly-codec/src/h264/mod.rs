@@ -5,6 +5,7 @@
 //! | ITU-T H.264 | 7.3.2.1.1, E.1.1 sequence parameter set and VUI | [`Sps`] |
 //! | | 7.3.2.2 picture parameter set | [`Pps`] |
 //! | | 7.3.3 slice header, as far as picture order needs | [`SliceHeader`] |
+//! | | F.7.3.1.1 `temporal_id` of prefix NAL units | [`Parser`] |
 //! | | 8.2.1 picture order count | [`PictureOrder`] |
 //! | | A.3.1 `MaxDpbFrames`, E.2.1 `max_num_reorder_frames` | [`Sps::reorder_depth`] |
 //! | ISO/IEC 14496-15 | 5.3.3 AVCDecoderConfigurationRecord | [`decode_config`], [`encode_config`] |
@@ -69,6 +70,8 @@ pub mod nal_type {
     pub const AUD: u8 = 9;
     /// Sequence parameter set extension.
     pub const SPS_EXT: u8 = 13;
+    /// What SVC and MVC say of the slice behind it.
+    pub const PREFIX: u8 = 14;
 }
 
 /// `nal_unit_type` of a NAL unit's first byte.

@@ -41,6 +41,8 @@ struct Picture {
     all_intra: bool,
     recovery: Option<RecoveryPoint>,
     order: Option<i32>,
+    /// Of the prefix NAL unit (annex G), where there is one.
+    temporal_id: u8,
     started: bool,
     fault: FirstFault,
 }
@@ -118,6 +120,10 @@ impl Parser {
                 picture.recovery = picture.recovery.or_else(|| recovery_point(unit));
                 return NalUse::Other;
             }
+            nal_type::PREFIX => {
+                picture.temporal_id = temporal_id(unit).unwrap_or(picture.temporal_id);
+                return NalUse::Other;
+            }
             nal_type::SPS => self.store_sps(unit),
             nal_type::PPS => self.pps.store(&mut self.config.pps, unit, MAX_PPS),
             nal_type::SPS_EXT => {
@@ -177,7 +183,7 @@ impl Parser {
         let (payload, counts) = assembled?;
         let mut flags = FrameFlags::empty();
         if counts.slices > 0 {
-            flags = self.joins.flags(&picture);
+            flags = self.joins.flags(&picture).with_temporal_id(picture.temporal_id);
             flags.set(FrameFlags::DISPOSABLE, !picture.reference);
             flags.set(FrameFlags::CORRUPT, counts.excess > 0);
         }
@@ -224,6 +230,7 @@ impl Default for Picture {
             all_intra: true,
             recovery: None,
             order: None,
+            temporal_id: 0,
             started: false,
             fault: FirstFault::default(),
         }
@@ -242,4 +249,12 @@ fn recovery_point(unit: &[u8]) -> Option<RecoveryPoint> {
     let messages = sei::messages(unit.get(1..)?);
     let message = messages.map_while(Result::ok).find(|message| message.kind == sei::RECOVERY_POINT)?;
     RecoveryPoint::decode_h264(&message).ok()
+}
+
+/// The temporal layer of the slice behind a prefix NAL unit of SVC (F.7.3.1.1).
+const fn temporal_id(unit: &[u8]) -> Option<u8> {
+    /// `svc_extension_flag`; without it the prefix is one of MVC.
+    const SVC: u8 = 0x80;
+    let Some(&[_, first, _, third]) = unit.first_chunk::<4>() else { return None };
+    if first & SVC == 0 { None } else { Some(third >> 5) }
 }

@@ -50,6 +50,10 @@ pub const MAX_PPS: usize = 64;
 
 /// `nal_unit_type`s that are treated differently from the rest (table 7-1).
 pub mod nal_type {
+    /// First of the types of pictures at which a sub-layer can be gone over to.
+    pub const TSA_N: u8 = 2;
+    /// Last of them.
+    pub const STSA_R: u8 = 5;
     /// First of the leading pictures that decode after their IRAP picture.
     pub const RADL_N: u8 = 6;
     /// First of the leading pictures that lean on what is before their IRAP picture.
@@ -123,6 +127,13 @@ impl NalHeader {
     #[must_use]
     pub const fn is_rasl(self) -> bool {
         matches!(self.kind, nal_type::RASL_N | nal_type::RASL_R)
+    }
+
+    /// A picture of a sub-layer that can be gone over to here (TSA and STSA): neither it nor any of its sub-layer behind it refers to
+    /// an earlier one of the sub-layer.
+    #[must_use]
+    pub const fn is_sub_layer_access(self) -> bool {
+        matches!(self.kind, nal_type::TSA_N..=nal_type::STSA_R)
     }
 
     /// A picture that no other one of its sub-layer refers to.

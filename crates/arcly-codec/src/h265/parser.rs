@@ -7,6 +7,7 @@ use super::slice::SliceStart;
 use super::{
     MAX_PPS, MAX_SPS, MAX_VPS, NalHeader, PictureOrder, Pps, SliceHeader, Sps, Vps, nal_type, read_hdr,
 };
+use crate::TemporalLayers;
 use crate::nal::{
     AccessUnit, Decoded, FirstFault, Framing, NalCounts, NalUse, RefreshHistory, assemble, assemble_units,
     store_parameter_set,
@@ -23,6 +24,7 @@ pub struct Parser {
     hdr: Option<HdrMetadata>,
     order: PictureOrder,
     refresh: RefreshHistory,
+    layers: TemporalLayers,
     config_changed: bool,
 }
 
@@ -179,6 +181,7 @@ impl Parser {
         let (payload, counts) = assembled?;
         let mut flags = FrameFlags::empty();
         if let Some(slice) = picture.slice {
+            flags = self.layer(slice);
             flags.set(FrameFlags::KEYFRAME, self.is_keyframe(slice, picture));
             flags.set(FrameFlags::LEADING, slice.is_rasl());
             flags.set(FrameFlags::DISPOSABLE, self.is_disposable(slice));
@@ -206,6 +209,18 @@ impl Parser {
             Some(point) => self.refresh.recovery_point(point),
             None => false,
         }
+    }
+
+    /// The sub-layer, and whether it can be gone over to here: at each picture that says so (§7.4.2.2), and where sub-layers are nested
+    /// behind any picture of a lower one.
+    fn layer(&mut self, slice: NalHeader) -> FrameFlags {
+        let is_nested = self.active_sps().is_some_and(|sps| sps.temporal_id_nested);
+        let mut flags = self.layers.with_switch_up(slice.temporal_id, is_nested);
+        flags.set(
+            FrameFlags::LAYER_SYNC,
+            flags.contains(FrameFlags::LAYER_SYNC) || slice.is_sub_layer_access(),
+        );
+        flags
     }
 
     /// Pictures of higher sub-layers may refer to a sub-layer non-reference picture of a lower one.

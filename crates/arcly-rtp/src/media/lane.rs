@@ -267,7 +267,7 @@ impl Lane {
                     self.refresh();
                 }
                 if let Some((payload, flags)) = picture {
-                    self.picture(pts, Picture { payload, flags, wall });
+                    self.picture(pts, Picture { payload, flags: flags | unit.flags, wall });
                 }
             }
             Stream::Audio(stream, pcm) => {
@@ -317,6 +317,7 @@ impl Lane {
             self.counters.before_keyframe = self.counters.before_keyframe.saturating_add(1);
             return;
         }
+        picture.flags.set(FrameFlags::DISPOSABLE, !key && picture.flags.contains(FrameFlags::DISPOSABLE));
         (self.waiting, self.broken) = (false, self.broken && !key);
         picture.flags.set(FrameFlags::CORRUPT, self.broken || picture.flags.contains(FrameFlags::CORRUPT));
         deriver.push(pts, picture);

@@ -1,6 +1,7 @@
 //! AC-3 (RFC 4184).
 
 use arcly_codec::ac3::FrameHeader;
+use arcly_core::FrameFlags;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 
 use super::assembly::Assembly;
@@ -62,7 +63,12 @@ impl Depacketizer {
             let at = r.position();
             let frame = FrameHeader::decode(r.rest()).map_err(|error| error.in_closed_unit(at))?;
             let data = r.bytes(frame.frame_len, "ac3 frame").map_err(|error| error.in_closed_unit(at))?;
-            out.push(Unit { ticks, data: payload.data.slice_ref(data), corrupt: false });
+            out.push(Unit {
+                ticks,
+                data: payload.data.slice_ref(data),
+                corrupt: false,
+                flags: FrameFlags::empty(),
+            });
             // The clock of the packets is that of the samples.
             ticks = ticks.saturating_add(frame.samples.into());
         }

@@ -1,3 +1,4 @@
+use arcly_core::FrameFlags;
 use arcly_core::wire::{DecodeError, DecodeResult};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -21,12 +22,22 @@ pub(super) struct Assembly {
     doubt: bool,
     /// How long the last unit was: the next one is given as much room at once, so that it does not grow from packet to packet.
     usual: usize,
+    /// What its packets say of it.
+    flags: FrameFlags,
 }
 
 impl Default for Assembly {
     fn default() -> Self {
         // A stream may be joined in the middle of a unit.
-        Self { ticks: None, data: BytesMut::new(), fragments: 0, damaged: false, doubt: true, usual: 0 }
+        Self {
+            ticks: None,
+            data: BytesMut::new(),
+            fragments: 0,
+            damaged: false,
+            doubt: true,
+            usual: 0,
+            flags: FrameFlags::empty(),
+        }
     }
 }
 
@@ -36,6 +47,7 @@ pub(super) struct Ended {
     pub(super) ticks: i64,
     pub(super) data: Bytes,
     pub(super) damaged: bool,
+    pub(super) flags: FrameFlags,
 }
 
 impl Assembly {
@@ -73,6 +85,11 @@ impl Assembly {
     /// What came cannot be understood: the unit lacks it.
     pub(super) const fn damage(&mut self) {
         self.damaged = true;
+    }
+
+    /// What the packets say of the unit; of no use once it has ended.
+    pub(super) const fn set_flags(&mut self, flags: FrameFlags) {
+        self.flags = flags;
     }
 
     /// Makes sure that so many bytes more fit.
@@ -130,7 +147,7 @@ impl Assembly {
     /// Ends the unit and gives it out if it is whole.
     pub(super) fn complete(&mut self, out: &mut Vec<Unit>) {
         if let Some(ended) = self.end().filter(|ended| !ended.damaged && !ended.data.is_empty()) {
-            out.push(Unit { ticks: ended.ticks, data: ended.data, corrupt: false });
+            out.push(Unit { ticks: ended.ticks, data: ended.data, corrupt: false, flags: ended.flags });
         }
     }
 
@@ -139,7 +156,8 @@ impl Assembly {
         let ticks = self.ticks.take()?;
         self.fragments = 0;
         let damaged = core::mem::take(&mut self.damaged);
+        let flags = core::mem::take(&mut self.flags);
         self.usual = self.data.len();
-        Some(Ended { ticks, data: self.data.split().freeze(), damaged })
+        Some(Ended { ticks, data: self.data.split().freeze(), damaged, flags })
     }
 }

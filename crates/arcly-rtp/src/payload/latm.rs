@@ -2,6 +2,7 @@
 
 use arcly_codec::aac::{LatmDecoder, decode_config};
 use arcly_codec::bits::{BitReader, BitWriter};
+use arcly_core::FrameFlags;
 use arcly_core::codec::AudioSpecificConfig;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -110,7 +111,7 @@ impl Depacketizer {
         };
         let mut ticks = element.ticks;
         for data in units {
-            out.push(Unit { ticks, data, corrupt: false });
+            out.push(Unit { ticks, data, corrupt: false, flags: FrameFlags::empty() });
             ticks = ticks.saturating_add(self.step);
         }
         Ok(())

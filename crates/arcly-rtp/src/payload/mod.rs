@@ -19,6 +19,9 @@
 //! Guarantees: no panic; what is put together is at most [`MAX_UNIT_BYTES`] of at most [`MAX_FRAGMENTS`] fragments; a unit that
 //! lacks a part never comes out as if it were whole.
 //!
+//! The temporal layers of VP8 and VP9 become flags of the unit ([`Unit::flags`]). Packets that are made say nothing of layers and do not number
+//! pictures, so that whoever is sent a part of the pictures sees no gap.
+//!
 //! Not done: interleaved H.264 and H.265 (DON), PACI, MPEG-4 streams in other modes, RTP/JPEG, and LATM on the way out.
 
 mod ac3;
@@ -36,7 +39,7 @@ mod vp9;
 
 use arcly_core::codec::AudioSpecificConfig;
 use arcly_core::wire::DecodeResult;
-use arcly_core::{CodecConfig, MediaFrame};
+use arcly_core::{CodecConfig, FrameFlags, MediaFrame};
 use bytes::Bytes;
 
 pub use assembly::{MAX_FRAGMENTS, MAX_UNIT_BYTES};
@@ -109,6 +112,8 @@ pub struct Unit {
     pub data: Bytes,
     /// A part of it is missing; what is here is whole NAL units.
     pub corrupt: bool,
+    /// What its packets say of it and its bytes do not: its temporal layer, and that none refers to it.
+    pub flags: FrameFlags,
 }
 
 /// Puts units together out of packets that come in order.
@@ -250,8 +255,6 @@ pub struct Packetizer {
     /// Bytes of payload in a packet.
     room: usize,
     config: CodecConfig,
-    vp8: vp8::Packetizer,
-    vp9: vp9::Packetizer,
 }
 
 impl Packetizer {
@@ -259,13 +262,7 @@ impl Packetizer {
     /// H.264, H.265 and AV1 repeat it.
     #[must_use]
     pub fn new(encoding: Encoding, config: CodecConfig, room: usize) -> Self {
-        Self {
-            encoding,
-            room: room.max(MIN_MTU),
-            config,
-            vp8: vp8::Packetizer::default(),
-            vp9: vp9::Packetizer::default(),
-        }
+        Self { encoding, room: room.max(MIN_MTU), config }
     }
 
     /// The packets of a frame; none when it cannot be packed.
@@ -278,8 +275,8 @@ impl Packetizer {
             Encoding::H264 => return nal::packetize::<h264::H264>(frame, &self.config, room, sink),
             Encoding::H265 => return nal::packetize::<h265::H265>(frame, &self.config, room, sink),
             Encoding::Av1 => return av1::packetize(frame, &self.config, room, sink),
-            Encoding::Vp8 => self.vp8.packetize(data, room, sink),
-            Encoding::Vp9 => self.vp9.packetize(data, key, room, sink),
+            Encoding::Vp8 => vp8::packetize(data, room, sink),
+            Encoding::Vp9 => vp9::packetize(data, key, room, sink),
             Encoding::Mpeg4Generic(sizes) => mpeg4::packetize(*sizes, data, room, sink),
             Encoding::Latm(_) => {}
             Encoding::MpegAudio => mpeg_audio::packetize(data, room, sink),

@@ -1,6 +1,7 @@
 //! AAC with AU headers (RFC 3640), modes AAC-hbr and AAC-lbr.
 
 use arcly_codec::bits::{BitReader, BitWriter};
+use arcly_core::FrameFlags;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
 use bytes::Bytes;
 
@@ -75,7 +76,12 @@ impl Depacketizer {
             let unit = r.bytes(size, "access unit").map_err(|error| error.in_closed_unit(r.position()))?;
             let ticks = payload.ticks.saturating_add(index.saturating_mul(self.step));
             if !unit.is_empty() {
-                out.push(Unit { ticks, data: payload.data.slice_ref(unit), corrupt: false });
+                out.push(Unit {
+                    ticks,
+                    data: payload.data.slice_ref(unit),
+                    corrupt: false,
+                    flags: FrameFlags::empty(),
+                });
             }
         }
         Ok(())
@@ -100,7 +106,12 @@ impl Depacketizer {
             let Some(ended) = ended else {
                 return Err(DecodeError::Malformed { what: "access unit fragments", offset: 0 });
             };
-            out.push(Unit { ticks: ended.ticks, data: ended.data, corrupt: false });
+            out.push(Unit {
+                ticks: ended.ticks,
+                data: ended.data,
+                corrupt: false,
+                flags: FrameFlags::empty(),
+            });
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! MPEG audio (RFC 2250 §3.5).
 
 use arcly_codec::mpeg_audio::FrameHeader;
-use arcly_core::Timescale;
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
+use arcly_core::{FrameFlags, Timescale};
 
 use super::assembly::Assembly;
 use super::{PacketSink, Payload, Unit};
@@ -52,7 +52,12 @@ impl Depacketizer {
                 return self.assembly.append(rest);
             }
             let data = r.bytes(frame.frame_len, "mpeg audio frame")?;
-            out.push(Unit { ticks, data: payload.data.slice_ref(data), corrupt: false });
+            out.push(Unit {
+                ticks,
+                data: payload.data.slice_ref(data),
+                corrupt: false,
+                flags: FrameFlags::empty(),
+            });
             let clock = Timescale::new(self.clock_rate).unwrap_or(Timescale::MPEG);
             ticks = ticks.saturating_add(frame.duration().to_ticks(clock));
         }

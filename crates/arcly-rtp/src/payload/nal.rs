@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use arcly_codec::nal::{LengthSize, annex_b, length_prefixed, put_length_prefixed};
 use arcly_core::wire::{DecodeError, DecodeResult, Reader};
-use arcly_core::{CodecConfig, MediaFrame};
+use arcly_core::{CodecConfig, FrameFlags, MediaFrame};
 use bytes::BufMut;
 use memchr::memmem::Finder;
 use smallvec::SmallVec;
@@ -88,7 +88,12 @@ impl<F: NalFormat> Depacketizer<F> {
     pub(super) fn flush(&mut self, out: &mut Vec<Unit>) {
         self.drop_open();
         if let Some(ended) = self.assembly.end().filter(|ended| !ended.data.is_empty()) {
-            out.push(Unit { ticks: ended.ticks, data: ended.data, corrupt: ended.damaged });
+            out.push(Unit {
+                ticks: ended.ticks,
+                data: ended.data,
+                corrupt: ended.damaged,
+                flags: FrameFlags::empty(),
+            });
         }
     }
 

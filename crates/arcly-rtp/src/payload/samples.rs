@@ -1,7 +1,7 @@
 //! Formats without headers of their own: samples, Opus, transport packets, KLV.
 
-use arcly_core::CodecConfig;
 use arcly_core::wire::{DecodeError, DecodeResult};
+use arcly_core::{CodecConfig, FrameFlags};
 
 use super::assembly::Assembly;
 use super::{Encoding, PacketSink, Payload, Unit};
@@ -17,7 +17,12 @@ pub(super) fn whole(payload: &Payload, out: &mut Vec<Unit>) -> DecodeResult<()> 
     if payload.data.is_empty() {
         return Err(DecodeError::Malformed { what: "empty payload", offset: 0 });
     }
-    out.push(Unit { ticks: payload.ticks, data: payload.data.clone(), corrupt: false });
+    out.push(Unit {
+        ticks: payload.ticks,
+        data: payload.data.clone(),
+        corrupt: false,
+        flags: FrameFlags::empty(),
+    });
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! VP9 (RFC 9628). The spatial layers of a picture become a superframe (VP9 Bitstream, annex B).
 
+use arcly_codec::TemporalLayers;
 use arcly_core::wire::{DecodeResult, Reader};
 use bytes::BufMut;
 use smallvec::SmallVec;
@@ -21,8 +22,10 @@ const START: u8 = 0x08;
 const END: u8 = 0x04;
 /// `V`: a scalability structure.
 const STRUCTURE: u8 = 0x02;
+/// `U`: no picture of a higher layer behind this one refers to one before it.
+const SWITCH_UP: u8 = 0x10;
 /// Bytes of the descriptor that is written.
-const DESCRIPTOR: usize = 3;
+const DESCRIPTOR: usize = 1;
 /// Frames of a superframe.
 const MAX_LAYERS: usize = 8;
 
@@ -31,12 +34,22 @@ pub(super) struct Depacketizer {
     assembly: Assembly,
     /// Where the frames of the picture end.
     ends: SmallVec<[usize; MAX_LAYERS]>,
+    layers: TemporalLayers,
 }
 
 struct Descriptor<'a> {
     flags: u8,
+    /// The temporal layer, and whether higher ones can be gone over to behind the picture.
+    temporal: Option<(u8, bool)>,
     spatial: u8,
     body: &'a [u8],
+}
+
+impl Descriptor<'_> {
+    /// True at the start of a picture.
+    const fn starts(&self) -> bool {
+        self.flags & START != 0 && self.spatial == 0
+    }
 }
 
 impl Depacketizer {
@@ -45,6 +58,7 @@ impl Depacketizer {
     }
 
     pub(super) fn lost(&mut self) {
+        self.layers.lost();
         self.assembly.lost();
     }
 
@@ -53,8 +67,11 @@ impl Depacketizer {
         if self.assembly.ends_before(payload.ticks) {
             self.finish(out);
         }
-        let body =
-            descriptor.as_ref().map(|found| (found.flags & START != 0 && found.spatial == 0, found.body));
+        if let Some(found) = descriptor.as_ref().ok().filter(|found| found.starts()) {
+            let layer = found.temporal.map(|(id, up)| self.layers.with_switch_up(id, up));
+            self.assembly.set_flags(layer.unwrap_or_default());
+        }
+        let body = descriptor.as_ref().map(|found| (found.starts(), found.body));
         let ends = descriptor.as_ref().is_ok_and(|found| found.flags & END != 0);
         // The end of the picture is dealt with here, behind its last frame.
         let open = Payload { marker: false, ..payload.clone() };
@@ -98,9 +115,11 @@ fn descriptor(data: &[u8]) -> DecodeResult<Descriptor<'_>> {
     if flags & PICTURE_ID != 0 && r.u8("vp9 picture id")? & 0x80 != 0 {
         r.u8("vp9 picture id")?;
     }
-    let mut spatial = 0;
+    let (mut temporal, mut spatial) = (None, 0);
     if flags & LAYERS != 0 {
-        spatial = r.u8("vp9 layers")? >> 1 & 7;
+        let layers = r.u8("vp9 layers")?;
+        temporal = Some((layers >> 5, layers & SWITCH_UP != 0));
+        spatial = layers >> 1 & 7;
         if flags & FLEXIBLE == 0 {
             r.u8("vp9 tl0picidx")?;
         }
@@ -119,7 +138,7 @@ fn descriptor(data: &[u8]) -> DecodeResult<Descriptor<'_>> {
     if r.is_empty() {
         return Err(r.malformed("vp9 payload"));
     }
-    Ok(Descriptor { flags, spatial, body: r.rest() })
+    Ok(Descriptor { flags, temporal, spatial, body: r.rest() })
 }
 
 fn structure(r: &mut Reader<'_>) -> DecodeResult<()> {
@@ -137,22 +156,14 @@ fn structure(r: &mut Reader<'_>) -> DecodeResult<()> {
     Ok(())
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Packetizer {
-    picture: u16,
-}
-
-impl Packetizer {
-    pub(super) fn packetize(&mut self, data: &[u8], key: bool, room: usize, sink: &mut dyn PacketSink) {
-        self.picture = self.picture.wrapping_add(1) & 0x7FFF;
-        let [high, low] = self.picture.to_be_bytes();
-        let mut pieces = data.chunks(room.saturating_sub(DESCRIPTOR).max(1)).peekable();
-        let mut flags = PICTURE_ID | START | if key { 0 } else { PREDICTED };
-        while let Some(piece) = pieces.next() {
-            let last = pieces.peek().is_none();
-            let end = if last { END } else { 0 };
-            sink.packet(last, 0, &[&[flags | end, 0x80 | high, low], piece]);
-            flags &= !START;
-        }
+/// Packets of a picture, which number it as little as those of VP8 do.
+pub(super) fn packetize(data: &[u8], key: bool, room: usize, sink: &mut dyn PacketSink) {
+    let mut pieces = data.chunks(room.saturating_sub(DESCRIPTOR).max(1)).peekable();
+    let mut flags = START | if key { 0 } else { PREDICTED };
+    while let Some(piece) = pieces.next() {
+        let last = pieces.peek().is_none();
+        let end = if last { END } else { 0 };
+        sink.packet(last, 0, &[&[flags | end], piece]);
+        flags &= !START;
     }
 }

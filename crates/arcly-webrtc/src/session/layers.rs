@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use arcly_core::{TimeDelta, Timestamp, TrackId};
+use arcly_core::{FrameFlags, TimeDelta, Timestamp, TrackId};
 
 /// Layers that one picture may come in.
 pub const MAX_LAYERS: usize = 4;
@@ -9,13 +9,13 @@ pub const LAYER_LABEL: &str = "layer ";
 /// How often the choice is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// A layer that nothing came of for so long is not chosen: publishers send fewer when their own link is narrow.
-const SILENCE: Duration = Duration::from_millis(1_500);
+pub(super) const SILENCE: Duration = Duration::from_millis(1_500);
 /// How much of a layer its bitrate is measured over.
 const MEASURED: TimeDelta = TimeDelta::from_millis(1_000);
 /// What the link has to carry for a layer that is sent already, in percent of its bitrate.
 const ROOM_TO_STAY: u64 = 110;
 /// What it has to carry for a better one.
-const ROOM_TO_RISE: u64 = 130;
+pub(super) const ROOM_TO_RISE: u64 = 130;
 /// How long a layer is sent before a better one is tried.
 pub const MIN_STAY: Duration = Duration::from_secs(3);
 /// A keyframe of the layer that is wanted is asked for once in this time.
@@ -27,40 +27,66 @@ pub(super) struct Picture {
     pub(super) track: TrackId,
     pub(super) dts: Timestamp,
     pub(super) bytes: u64,
-    pub(super) is_key: bool,
+    pub(super) flags: FrameFlags,
+}
+
+impl Picture {
+    pub(super) const fn is_key(&self) -> bool {
+        self.flags.contains(FrameFlags::KEYFRAME)
+    }
+}
+
+/// The bitrate of what is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rate {
+    /// Since when these bytes were counted.
+    since: Option<Timestamp>,
+    bytes: u64,
+    /// Bits per second; 0 as long as it is not known.
+    bps: u64,
+}
+
+impl Rate {
+    pub(super) const fn new() -> Self {
+        Self { since: None, bytes: 0, bps: 0 }
+    }
+
+    pub(super) const fn bps(&self) -> u64 {
+        self.bps
+    }
+
+    pub(super) fn count(&mut self, dts: Timestamp, bytes: u64) {
+        let since = *self.since.get_or_insert(dts);
+        let span = dts - since;
+        if span >= MEASURED || span < TimeDelta::ZERO {
+            let micros = u64::try_from(span.to_duration().as_micros()).unwrap_or(u64::MAX);
+            let bits = self.bytes.saturating_mul(8_000_000);
+            self.bps = bits.checked_div(micros).unwrap_or(self.bps);
+            (self.since, self.bytes) = (Some(dts), 0);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Layer {
     track: TrackId,
-    /// Since when these bytes were counted.
-    since: Option<Timestamp>,
-    bytes: u64,
-    /// Bits per second; 0 as long as it is not known.
-    rate_bps: u64,
+    rate: Rate,
     seen: Option<Instant>,
 }
 
 impl Layer {
     const fn new(track: TrackId) -> Self {
-        Self { track, since: None, bytes: 0, rate_bps: 0, seen: None }
+        Self { track, rate: Rate::new(), seen: None }
     }
 
     fn count(&mut self, now: Instant, picture: Picture) {
         self.seen = Some(now);
-        let since = *self.since.get_or_insert(picture.dts);
-        let span = picture.dts - since;
-        if span >= MEASURED || span < TimeDelta::ZERO {
-            let micros = u64::try_from(span.to_duration().as_micros()).unwrap_or(u64::MAX);
-            let bits = self.bytes.saturating_mul(8_000_000);
-            self.rate_bps = bits.checked_div(micros).unwrap_or(self.rate_bps);
-            (self.since, self.bytes) = (Some(picture.dts), 0);
-        }
-        self.bytes = self.bytes.saturating_add(picture.bytes);
+        self.rate.count(picture.dts, picture.bytes);
     }
 
     fn is_live(&self, now: Instant) -> bool {
-        self.rate_bps > 0 && self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < SILENCE)
+        self.rate.bps() > 0 && self.seen.is_some_and(|seen| now.saturating_duration_since(seen) < SILENCE)
     }
 }
 
@@ -118,7 +144,7 @@ impl Layers {
 
     /// What the best of them needs, in bits per second; 0 as long as it is not known.
     pub(super) fn best_bps(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.rate_bps).max().unwrap_or(0)
+        self.layers.iter().map(|layer| layer.rate.bps()).max().unwrap_or(0)
     }
 
     /// Whether a picture is of the layer that is sent, when the link is believed to carry `estimate_bps`.
@@ -131,7 +157,7 @@ impl Layers {
             self.looked = Some(now);
             self.wanted = self.choose(now, estimate_bps);
         }
-        if at == self.wanted && picture.is_key && at != self.current {
+        if at == self.wanted && picture.is_key() && at != self.current {
             self.current = at;
             self.changed = Some(now);
             self.switches = self.switches.saturating_add(1);
@@ -156,17 +182,17 @@ impl Layers {
 
     fn choose(&self, now: Instant, estimate_bps: Option<u64>) -> usize {
         let current = self.layers.get(self.current).filter(|layer| layer.is_live(now));
-        let own = current.map_or(0, |layer| layer.rate_bps);
+        let own = current.map_or(0, |layer| layer.rate.bps());
         let rested = self.changed.is_none_or(|changed| now.saturating_duration_since(changed) >= MIN_STAY);
         let live = || self.layers.iter().enumerate().filter(|(_, layer)| layer.is_live(now));
         let fits = |layer: &Layer| {
-            let rises = current.is_some() && layer.rate_bps > own;
+            let rises = current.is_some() && layer.rate.bps() > own;
             let room = if rises { ROOM_TO_RISE } else { ROOM_TO_STAY };
-            let carried = estimate_bps.is_none_or(|bps| layer.rate_bps.saturating_mul(room) / 100 <= bps);
+            let carried = estimate_bps.is_none_or(|bps| layer.rate.bps().saturating_mul(room) / 100 <= bps);
             carried && (!rises || rested)
         };
-        let best = live().filter(|(_, layer)| fits(layer)).max_by_key(|(_, layer)| layer.rate_bps);
-        let least = || live().min_by_key(|(_, layer)| layer.rate_bps);
+        let best = live().filter(|(_, layer)| fits(layer)).max_by_key(|(_, layer)| layer.rate.bps());
+        let least = || live().min_by_key(|(_, layer)| layer.rate.bps());
         best.or_else(least).map_or(self.wanted, |(at, _)| at)
     }
 }
@@ -196,12 +222,12 @@ mod tests {
             let mut sent = [0; 2];
             for _ in 0..pictures {
                 let dts = Timestamp::from_millis(self.n * 40);
-                let is_key = self.n % 50 == 0;
+                let flags = if self.n % 50 == 0 { FrameFlags::KEYFRAME } else { FrameFlags::empty() };
                 for (place, (track, bytes)) in [(HIGH, 10_000), (self.low, 1_000)].into_iter().enumerate() {
                     if place == 0 && !self.high_is_sent {
                         continue;
                     }
-                    let picture = Picture { track, dts, bytes, is_key };
+                    let picture = Picture { track, dts, bytes, flags };
                     sent[place] += usize::from(self.layers.admits(self.now, picture, Some(estimate_bps)));
                 }
                 self.n += 1;

@@ -22,7 +22,8 @@
 //!
 //! Each machine is fed by one `handle_*` call at a time and then asked with `poll_output` until it says [`Output::Wait`].
 //!
-//! **A link that is too narrow.** Pictures that wait for it longer than [`LATE`] have those left out that no other refers to; longer than
+//! **A link that is too narrow.** Pictures that wait for it longer than [`LATE`] have those left out that no other refers to, and the
+//! temporal layers from the highest on, which come back one by one where pictures say that it is possible; longer than
 //! [`TOO_LATE`], all up to a keyframe. What waits is bounded by that, and is not the viewer's delay. Of a stream in several layers a
 //! viewer is sent the best that its link carries, and another one from a keyframe on.
 //!
@@ -36,6 +37,7 @@ mod layers;
 mod medium;
 mod offering;
 mod stats;
+mod temporal;
 mod thinning;
 mod transport;
 mod whep;

@@ -46,7 +46,7 @@ pub struct SessionStats {
     /// Pictures that were sent although they are shown before one that was sent already: others refer to them, so that they cannot be
     /// left out, and the viewer sees a picture that jumps. The publisher has to encode without B-frames, or without references to them.
     pub frames_out_of_order: u64,
-    /// Times that another layer was sent from then on.
+    /// Times that another layer was sent from then on, or more or fewer temporal layers.
     pub layer_switches: u64,
     /// What its media go in; none before there were any.
     pub protocol: Option<Protocol>,

@@ -4,6 +4,7 @@ mod hostile;
 mod layers;
 mod network;
 mod tcp;
+mod temporal;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

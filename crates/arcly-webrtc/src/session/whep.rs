@@ -2,15 +2,14 @@ use std::time::Instant;
 
 use arcly_core::track::TrackMask;
 use arcly_core::{
-    CloseReason, CodecConfig, CodecId, FrameFlags, TimeDelta, Timescale, Timestamp, Track, TrackId,
-    TrackKind, TrackSet,
+    CloseReason, CodecConfig, CodecId, TimeDelta, Timescale, Timestamp, Track, TrackId, TrackKind, TrackSet,
 };
 use arcly_rtp::media::Numbering;
 use arcly_rtp::payload::Encoding;
 use arcly_rtp::sdp::{Format, formats};
 
 use super::layers::{LAYER_LABEL, Layers, Picture};
-use super::thinning::Thinning;
+use super::thinning::{Link, Thinning};
 use super::{Event, Medium, Outgoing, Output, SessionStats, Transport};
 use crate::media::RtpFrame;
 use crate::wire::TransportAddress;
@@ -118,7 +117,11 @@ impl WhepSession {
     /// What was counted of the session.
     #[must_use]
     pub fn stats(&self) -> SessionStats {
-        let switches = self.lanes.iter().map(|lane| lane.layers.switches()).sum();
+        let switches = self
+            .lanes
+            .iter()
+            .map(|lane| lane.layers.switches())
+            .fold(self.thinning.switches(), u64::saturating_add);
         let frames_thinned = self.thinning.left_out();
         let frames_out_of_order = self.out_of_order;
         let stats = *self.transport.stats();
@@ -225,7 +228,7 @@ impl WhepSession {
         };
         let bytes = frame.packets.iter().map(|packet| packet.data.len() as u64).sum();
         let RtpFrame { track, dts, flags, .. } = *frame;
-        let picture = Picture { track, dts, bytes, is_key: flags.contains(FrameFlags::KEYFRAME) };
+        let picture = Picture { track, dts, bytes, flags };
         let is_sent = lane.layers.admits(now, picture, estimate_bps);
         lane.layers.take_request(now).into_iter().for_each(|track| self.wanted.insert(track));
         self.transport.set_desired(lane.layers.best_bps());
@@ -234,7 +237,7 @@ impl WhepSession {
         }
         let backlog = self.transport.backlog(lane.medium);
         let is_new = self.edge.is_none_or(|edge| frame.pts >= edge);
-        let admitted = self.thinning.admits(now, flags, is_new, backlog);
+        let admitted = self.thinning.admits(now, &picture, Link { is_new, backlog, estimate_bps });
         if self.thinning.take_request(now, backlog) {
             self.wanted.insert(track);
         }
