@@ -3,6 +3,9 @@
 //! No decision about the protocol is made here. While something is played, the socket's writing half belongs to an
 //! egress worker, and what the session has to say goes through it; else the connection writes itself.
 
+mod playing;
+mod publishing;
+
 use core::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -11,16 +14,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arcly_core::contract::auth::Credentials;
-use arcly_core::derived::Headers;
-use arcly_core::egress::{Attached, Finished, Latency};
-use arcly_core::log::TrackChoice;
+use arcly_core::egress::{Attached, Finished};
 use arcly_core::machine::{Machine, Output};
 use arcly_core::net::{Admission, FLUSH, flush, linger};
-use arcly_core::rendition::{AudioChoice, RTMP_AUDIO};
-use arcly_core::{
-    ClientInfo, CloseReason, FourCc, PlayRequest, PublishRequest, Publisher, Result, StreamError,
-    Subscription, Track, TrackKind, clock,
-};
+use arcly_core::{ClientInfo, CloseReason, Publisher, Result, Subscription, clock};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,13 +26,9 @@ use super::Shared;
 use super::lane::{Lane, Lanes};
 use super::pace::{MAX_EMPTY, Member, Park, Parking, Rest};
 use crate::error::SessionError;
-use crate::io::{
-    Outbox, PLAYER_SEND_BUFFER, PUBLISHER_SEND_BUFFER, READ, SendBuffer, close_reason, os_entropy,
-    poll_receive, receive_now,
-};
-use crate::media::{Direction, Ingest, MESSAGE_STREAM, MessagePacketizer, playable};
+use crate::io::{Outbox, READ, SendBuffer, close_reason, os_entropy, poll_receive, receive_now};
+use crate::media::Ingest;
 use crate::session::{ServerEvent, ServerSession, StreamId, Target};
-use crate::wire::Capabilities;
 
 /// Publishers that were ended from outside are noticed this late at the most, when they are silent.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -101,7 +94,7 @@ struct Player {
     paused: bool,
 }
 
-pub(super) struct Connection<R, W> {
+pub(in crate::server) struct Connection<R, W> {
     shared: Arc<Shared>,
     remote: SocketAddr,
     protocol: &'static str,
@@ -140,7 +133,7 @@ where
     R: AsyncRead + Park<W> + Unpin + Send,
     W: AsyncWrite + SendBuffer + Unpin + Send + 'static,
 {
-    pub(super) fn new(
+    pub(in crate::server) fn new(
         shared: Arc<Shared>,
         remote: SocketAddr,
         protocol: &'static str,
@@ -177,7 +170,7 @@ where
     }
 
     /// Serves the connection to its end, and says why it ended.
-    pub(super) async fn serve(mut self: Box<Self>) -> CloseReason {
+    pub(in crate::server) async fn serve(mut self: Box<Self>) -> CloseReason {
         let shared = Arc::clone(&self.shared);
         let mut shutdown = core::pin::pin!(shared.shutdown.token.cancelled());
         let mut is_told = false;
@@ -530,172 +523,6 @@ where
         credentials
     }
 
-    // Publishing.
-
-    fn request_publish(&mut self, stream: StreamId, target: &Target) {
-        let request = PublishRequest::new(target.key.clone(), self.client(), self.credentials(target))
-            .via(self.session.client().via.clone());
-        let registry = Arc::clone(&self.shared.context.publish);
-        self.undecided = self.undecided.saturating_add(1);
-        let decision = async move { Decision::Publish(stream, registry.publish(request).await) };
-        self.decisions.push((stream, Box::pin(decision)));
-    }
-
-    fn publish_decided(&mut self, now: Instant, stream: StreamId, result: Result<Publisher>) {
-        self.undecided = self.undecided.saturating_sub(1);
-        match result {
-            Ok(publisher) => {
-                tracing::info!(peer = %self.remote, stream = %publisher.key(), "publishing");
-                let member = self.shared.publishers.join();
-                self.publishing.push(Publishing { stream, ingest: Ingest::new(publisher), member });
-                if let Sink::Own(writer) = &self.sink
-                    && self.playing.is_empty()
-                {
-                    writer.set_send_buffer(PUBLISHER_SEND_BUFFER);
-                }
-                self.session.accept_publish(now, stream);
-            }
-            Err(error) => self.refuse(stream, &error),
-        }
-    }
-
-    fn unpublish(&mut self, stream: StreamId, reason: CloseReason, description: &str) {
-        self.publishing.retain(|own| own.stream != stream);
-        if reason == CloseReason::Shutdown {
-            self.session.end_publish(stream, reason);
-        } else {
-            self.session.reject(stream, reason, description);
-        }
-    }
-
-    fn refuse(&mut self, stream: StreamId, error: &StreamError) {
-        self.error.get_or_insert_with(|| error.to_string());
-        self.session.reject(stream, error.reason(), &error.to_string());
-    }
-
-    // Playing.
-
-    fn request_play(&mut self, stream: StreamId, target: &Target, credentials: Option<Credentials>) {
-        let mut request = PlayRequest::internal(target.key.clone(), self.protocol);
-        request.client = self.client();
-        request.credentials = credentials;
-        request.via = self.session.client().via.clone();
-        let request = request.audio_or_as_asked(sound(self.session.capabilities()));
-        let registry = Arc::clone(&self.shared.context.playback);
-        self.session.hold(clock::now(), stream);
-        let decision = async move { Decision::Play(stream, registry.subscribe(request).await) };
-        self.decisions.push((stream, Box::pin(decision)));
-    }
-
-    fn play_decided(&mut self, now: Instant, stream: StreamId, result: Result<Subscription>) {
-        let Some(at) = self.playing.iter().position(|player| player.stream == stream) else { return };
-        let subscription = match result {
-            Ok(subscription) => subscription,
-            Err(error) => {
-                self.playing.remove(at);
-                return self.refuse(stream, &error);
-            }
-        };
-        self.session.accept_play(now, stream);
-        self.drain();
-        self.attach(stream, subscription);
-    }
-
-    /// Hands the socket to an egress worker.
-    fn attach(&mut self, stream: StreamId, subscription: Subscription) {
-        let Some(player) = self.playing.iter().find(|player| player.stream == stream) else { return };
-        if player.paused {
-            return;
-        }
-        let egress = &self.shared.egress;
-        let query = player.target.query.as_deref().unwrap_or_default();
-        let tick = Latency::from_query(query).tick(egress.tick());
-        let choice = choice(self.session.capabilities().clone(), player.audio, player.video);
-        let mut reader =
-            subscription.into_derived(Direction::Play.variant(), || MessagePacketizer::new(Direction::Play));
-        reader.set_track_choice(choice);
-        tracing::debug!(peer = %self.remote, stream = %reader.subscription().state().key, "playing");
-        if let Sink::Own(writer) = &self.sink
-            && !self.publishing.is_empty()
-        {
-            writer.set_send_buffer(PLAYER_SEND_BUFFER);
-        }
-        // Messages are stamped for the first message stream, so that a worker can have the socket for that one only.
-        let alone = self.playing.len() == 1 && stream.get() == MESSAGE_STREAM;
-        match core::mem::replace(&mut self.sink, Sink::Gone) {
-            Sink::Own(writer) if alone => {
-                let attached = egress.attach_at(tick, reader, writer, self.outbox.take());
-                // What waited is the worker's now, and so is the time that it waits.
-                self.note_backlog(clock::now(), true);
-                self.sink = Sink::Egress { stream, attached, recalled: false };
-            }
-            sink => {
-                self.sink = sink;
-                self.recall_any();
-                let lane = self.lanes.get_or_insert_with(Lanes::new).lane(stream);
-                self.in_lanes.push((stream, self.shared.egress.attach_at(tick, reader, lane, Bytes::new())));
-            }
-        }
-    }
-
-    fn end_play(&mut self, stream: StreamId, reason: CloseReason) {
-        self.playing.retain(|player| player.stream != stream);
-        if reason == CloseReason::Unsupported {
-            self.session.reject(stream, reason, &format!("this stream cannot be played here: {reason}"));
-        } else {
-            self.session.end_play(stream, reason);
-        }
-    }
-
-    /// Ends the reader of a stream; what has the socket gives it back.
-    fn recall(&mut self, of: StreamId) {
-        match &mut self.sink {
-            Sink::Egress { stream, attached, recalled } if *stream == of => {
-                attached.detach(CloseReason::PeerClosed);
-                *recalled = true;
-            }
-            _ => self.in_lanes.retain(|(stream, _)| *stream != of),
-        }
-    }
-
-    fn recall_any(&mut self) {
-        if let Sink::Egress { stream, .. } = self.sink {
-            self.recall(stream);
-        }
-    }
-
-    /// Changes what a player gets: the reader in place is given up, and a new one begins at the newest keyframe.
-    fn change(&mut self, stream: StreamId, change: impl FnOnce(&mut Player)) {
-        let Some(player) = self.playing.iter_mut().find(|player| player.stream == stream) else { return };
-        change(player);
-        self.recall(stream);
-        // A reader that has the socket is replaced once it has given it back.
-        if !matches!(self.sink, Sink::Egress { stream: of, .. } if of == stream) {
-            self.played(stream, CloseReason::PeerClosed, true);
-        }
-    }
-
-    /// The writer comes back from the worker, if it still can be written to.
-    fn finished(&mut self, finished: Finished<W>) -> Option<CloseReason> {
-        let sink = core::mem::replace(&mut self.sink, Sink::Gone);
-        let Sink::Egress { stream, recalled, .. } = sink else { return None };
-        let Some(writer) = finished.writer else { return Some(finished.reason) };
-        self.sink = Sink::Own(writer);
-        self.played(stream, finished.reason, recalled);
-        None
-    }
-
-    /// A reader has ended: by itself, or because this connection wanted another one (`recalled`).
-    fn played(&mut self, stream: StreamId, reason: CloseReason, recalled: bool) {
-        let player = self.playing.iter().find(|player| player.stream == stream);
-        match player.map(|player| (player.paused, player.target.clone())) {
-            Some(_) if !recalled => self.end_play(stream, reason),
-            Some((false, target)) => self.request_play(stream, &target, None),
-            // Paused, or the client is done with it and was told so.
-            _ => {}
-        }
-    }
-
     /// The writing half, waiting for a worker that has it to let it go.
     async fn writer_back(&mut self, reason: CloseReason) -> Option<W> {
         match core::mem::replace(&mut self.sink, Sink::Gone) {
@@ -731,24 +558,6 @@ where
             linger(&mut reader).await;
         }
     }
-}
-
-/// Sound that a player can take: any, when it says that it can decode Opus, and what legacy players know when it does not.
-fn sound(capabilities: &Capabilities) -> AudioChoice {
-    if capabilities.accepts(FourCc(*b"Opus")) { None } else { RTMP_AUDIO }
-}
-
-/// The tracks that a player gets: what it can take, less what it does not want. Nothing at all is unsupported.
-fn choice(capabilities: Capabilities, audio: bool, video: bool) -> TrackChoice<Headers> {
-    Arc::new(move |headers| {
-        let mask = playable(&headers.tracks, &capabilities)?;
-        let wanted = |track: &&Track| match track.kind() {
-            TrackKind::Audio => audio,
-            TrackKind::Video => video,
-            TrackKind::Data => true,
-        };
-        Some(mask.intersection(headers.tracks.iter().filter(wanted).map(|track| track.id).collect()))
-    })
 }
 
 fn note(slot: &mut Option<String>, result: core::result::Result<(), SessionError>) {
