@@ -11,6 +11,9 @@
 //! they decode, at once. Those that nothing else refers to are left out here, once for all viewers. If others refer to them they
 //! are sent as they are, receivers show some pictures in the wrong order, and the log says once what to do about it.
 //!
+//! **Data** (KLV and the like) go over data channels: a frame is one message, which is the frame's one packet here, made once for
+//! all viewers like the others. One that is longer than [`MAX_MESSAGE_BYTES`] has none, and is counted where it would have been sent.
+//!
 //! **Pictures that lack a part**, or refer to one that does ([`CORRUPT`](FrameFlags::CORRUPT)), are left out up to the next keyframe: a
 //! receiver that gets all packets has no way to know that something is missing in them.
 
@@ -18,9 +21,12 @@ use std::sync::Arc;
 
 use arcly_core::derived;
 use arcly_core::log::{LogItem, Skip};
+use arcly_core::track::TrackMask;
 use arcly_core::{FrameFlags, MediaFrame, StreamKey, Timestamp, TrackId, TrackKind, TrackSet};
 use arcly_rtp::payload::{self, PacketSink};
 use arcly_rtp::sdp::formats;
+
+use crate::session::MAX_MESSAGE_BYTES;
 
 /// Bytes of payload in a packet: with the header, its extensions, the authentication tag and the headers of IPv6 and UDP it is
 /// below 1 280, which every path takes (RFC 8200 §5).
@@ -98,6 +104,7 @@ impl Lane {
 pub struct Packetizer {
     stream: StreamKey,
     lanes: Vec<Lane>,
+    data: TrackMask,
     explained: bool,
 }
 
@@ -111,7 +118,7 @@ impl Packetizer {
     /// A packetizer of that stream that has seen nothing.
     #[must_use]
     pub const fn new(stream: StreamKey) -> Self {
-        Self { stream, lanes: Vec::new(), explained: false }
+        Self { stream, lanes: Vec::new(), data: TrackMask::NONE, explained: false }
     }
 
     fn explain(&mut self) {
@@ -130,7 +137,9 @@ impl derived::Packetizer for Packetizer {
 
     fn headers(&mut self, tracks: &Arc<TrackSet>) -> Arc<TrackSet> {
         let before = core::mem::take(&mut self.lanes);
-        for (track, format) in formats(tracks) {
+        self.data =
+            tracks.iter().filter(|track| track.kind() == TrackKind::Data).map(|track| track.id).collect();
+        for (track, format) in formats(tracks).into_iter().filter(|(track, _)| !self.data.contains(*track)) {
             let is_video = tracks.get(track).is_some_and(|track| track.kind() == TrackKind::Video);
             let payload = payload::Packetizer::new(format.encoding, format.config, PAYLOAD_BYTES);
             let known = before.iter().find(|lane| lane.track == track);
@@ -141,6 +150,10 @@ impl derived::Packetizer for Packetizer {
     }
 
     fn packetize(&mut self, frame: &MediaFrame, out: &mut Vec<RtpFrame>) {
+        if self.data.contains(frame.track) {
+            out.push(message(frame));
+            return;
+        }
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.track == frame.track) else { return };
         if lane.is_video && !lane.is_whole(frame.flags) {
             return;
@@ -167,6 +180,14 @@ impl derived::Packetizer for Packetizer {
     fn skipped(&mut self, _: &Skip) {
         self.lanes.iter_mut().for_each(|lane| (lane.latest, lane.damaged) = (None, false));
     }
+}
+
+/// A frame of data.
+fn message(frame: &MediaFrame) -> RtpFrame {
+    let payload = Some(&frame.payload[..]).filter(|payload| payload.len() <= MAX_MESSAGE_BYTES);
+    let packet = payload.map(|payload| RtpPayload { marker: true, ticks: 0, data: payload.into() });
+    let MediaFrame { track, dts, pts, flags, .. } = *frame;
+    RtpFrame { track, dts, pts, flags, packets: packet.into_iter().collect() }
 }
 
 #[derive(Default)]

@@ -73,6 +73,8 @@ pub struct ClientConfig {
     /// How long no check by UDP is answered until connections to the server are opened, where it takes them: longer than a check and its
     /// first repetition take on most ways, so that none is opened in vain where UDP gets through.
     pub tcp_after: Duration,
+    /// Data channels are offered: by a push where the stream has data, by a pull always. A server that refuses them is offered the rest.
+    pub data: bool,
     /// A server that sends no media for so long has ended, as far as a pull is concerned.
     pub stall: Duration,
     /// Connect again when a session fails or ends; `None` gives up at the first failure.
@@ -95,6 +97,7 @@ impl Default for ClientConfig {
             setup: Duration::from_secs(10),
             timeouts: Timeouts::default(),
             tcp_after: Duration::from_millis(500),
+            data: true,
             stall: Duration::from_secs(10),
             reconnect: None,
             login: None,

@@ -8,7 +8,7 @@ use super::layers::MAX_LAYERS;
 #[derive(Clone, Debug)]
 pub struct Medium {
     pub(super) mid: Mid,
-    /// Video or audio.
+    /// Video or audio; or data, which is all data channels together.
     pub kind: TrackKind,
     /// This side sends it.
     pub sends: bool,
@@ -39,7 +39,11 @@ pub(super) fn media(answer: &str) -> Vec<Medium> {
         let (sends, receives) = (has("sendonly"), has("recvonly"));
         Medium {
             mid: Mid::from(description.attribute("mid").unwrap_or_default()),
-            kind: if description.kind == "video" { TrackKind::Video } else { TrackKind::Audio },
+            kind: match &*description.kind {
+                "video" => TrackKind::Video,
+                "application" => TrackKind::Data,
+                _ => TrackKind::Audio,
+            },
             sends: sends && description.port != 0,
             receives: receives && description.port != 0,
             formats: Format::offered(&description).unwrap_or_default(),

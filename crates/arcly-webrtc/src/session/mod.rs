@@ -33,6 +33,7 @@
 //! Repairs cost at most [`REPAIR_PERCENT`] of what is sent the first time. At most [`MAX_SOURCES`] addresses of a peer are known,
 //! and [`MAX_FORGOTTEN`] whose connections are closed are remembered.
 
+mod channels;
 mod layers;
 mod medium;
 mod offering;
@@ -46,13 +47,16 @@ mod whip;
 #[cfg(test)]
 mod tests;
 
+pub use channels::{DATA_WAIT, MAX_MESSAGE_BYTES_PER_SECOND, MAX_MESSAGES_PER_SECOND, MAX_WAITING_MESSAGES};
 pub use layers::{LAYER_LABEL, MAX_LAYERS, MIN_STAY};
 pub use medium::Medium;
 pub use offering::{Offering, Wish};
 pub use stats::{REPAIR_BURST, REPAIR_PERCENT, SessionStats};
 pub use thinning::{CATCH_UP, LATE, PATIENCE, TOO_LATE};
 pub use transport::{
-    Event, Identity, KEYFRAME_INTERVAL, MAX_FORGOTTEN, MAX_SOURCES, Outgoing, Output, Timeouts, Transport,
+    Channel, Event, Identity, KEYFRAME_INTERVAL, MAX_CHANNELS, MAX_FORGOTTEN, MAX_LABEL_BYTES,
+    MAX_MESSAGE_BYTES, MAX_SOURCES, MAX_UNDELIVERED_BYTES, MAX_WAITING_BYTES, MESSAGE_LIFETIME, Outgoing,
+    Output, Timeouts, Transport,
 };
 pub use whep::{NoCommonCodec, Viewed, WhepSession};
 pub use whip::{Published, WhipSession};

@@ -2,6 +2,7 @@ use std::time::Instant;
 
 use arcly_core::{CodecId, TrackKind, TrackSet};
 use str0m::Rtc;
+use str0m::channel::ChannelConfig;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind};
 
@@ -11,22 +12,28 @@ use super::{Identity, Medium, NoCommonCodec, Timeouts, Transport};
 use crate::config::Addresses;
 use crate::wire::{Answer, AnswerError, Role};
 
+/// The channel that an offer of data channels needs, and its stream: one that nobody comes to by counting.
+const PLACE_HOLDER: &str = "arcly";
+const PLACE_HOLDER_STREAM: u16 = 1_022;
+
 /// What is offered: to receive whatever there is, or to send the tracks of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
     role: Role,
     /// In the order of preference; there is a medium for each kind among them.
     codecs: Vec<CodecId>,
+    /// Data channels.
+    data: bool,
 }
 
 impl Wish {
-    /// To receive pictures and sound in whatever codec they are.
+    /// To receive pictures and sound in whatever codec they are, and data.
     #[must_use]
     pub fn view() -> Self {
-        Self { role: Role::Viewer, codecs: CODECS.to_vec() }
+        Self { role: Role::Viewer, codecs: CODECS.to_vec(), data: true }
     }
 
-    /// To send the first track of each kind that has a codec that WebRTC knows, in that codec alone.
+    /// To send the first track of each kind that has a codec that WebRTC knows, in that codec alone, and data if there are any.
     ///
     /// # Errors
     /// There are pictures, or nothing but sound, and in no such codec; or there is nothing.
@@ -40,11 +47,24 @@ impl Wish {
                 (None, _) => {}
             }
         }
-        let first = tracks.iter().next().map(|track| track.codec);
-        match (codecs.is_empty(), first) {
+        let data = tracks.first(TrackKind::Data).is_some();
+        let silent = tracks.first(TrackKind::Audio).map(|track| track.codec);
+        match (codecs.is_empty(), silent) {
             (true, Some(codec)) => Err(NoCommonCodec { codec }),
-            _ => Ok(Self { role: Role::Publisher, codecs }),
+            _ => Ok(Self { role: Role::Publisher, codecs, data }),
         }
+    }
+
+    /// The same without data channels, for servers that know none. `None` when there are none in it, or nothing else.
+    #[must_use]
+    pub fn without_data(self) -> Option<Self> {
+        (self.data && !self.codecs.is_empty()).then_some(Self { data: false, ..self })
+    }
+
+    /// True when there are data channels in it.
+    #[must_use]
+    pub const fn has_data(&self) -> bool {
+        self.data
     }
 
     /// What the one wants to be who offers it.
@@ -104,6 +124,14 @@ impl Offering {
                 api.add_media(medium, direction, None, None, None);
             }
         }
+        if wish.data {
+            // What stands for all of them until there is one. Nobody is told of it.
+            api.add_channel_with_config(ChannelConfig {
+                label: PLACE_HOLDER.to_owned(),
+                negotiated: Some(PLACE_HOLDER_STREAM),
+                ..ChannelConfig::default()
+            });
+        }
         let (offer, pending) = api.apply()?;
         Some(Self { text: offer.to_sdp_string(), rtc, pending, role: wish.role, addresses, timeouts })
     }
@@ -126,7 +154,10 @@ impl Offering {
         let text = SdpAnswer::from_sdp_string(answer.as_str()).map_err(|error| refused(&error))?;
         self.rtc.sdp_api().accept_answer(self.pending, text).map_err(|error| refused(&error))?;
         let media = agreed(&self.rtc, self.role, answer);
-        if media.iter().all(|medium| medium.formats.is_empty()) {
+        let is_nothing = |medium: &Medium| {
+            medium.formats.is_empty() && (medium.kind != TrackKind::Data || medium.description.port == 0)
+        };
+        if media.iter().all(is_nothing) {
             return Err(AnswerError::NothingAgreed);
         }
         Ok(Transport::offered(self.rtc, (self.addresses, self.timeouts), media, now))

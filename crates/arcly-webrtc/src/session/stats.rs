@@ -48,6 +48,13 @@ pub struct SessionStats {
     pub frames_out_of_order: u64,
     /// Times that another layer was sent from then on, or more or fewer temporal layers.
     pub layer_switches: u64,
+    /// Messages that were sent over data channels.
+    pub messages_sent: u64,
+    /// Messages that came over data channels.
+    pub messages_received: u64,
+    /// Messages that came and were not taken: of who has no say, or too many. And data that were to be one and were not sent: longer
+    /// than a message may be, or the peer is too slow.
+    pub messages_dropped: u64,
     /// What its media go in; none before there were any.
     pub protocol: Option<Protocol>,
     /// The round trip.
@@ -79,6 +86,9 @@ impl SessionStats {
             (&mut self.frames_thinned, other.frames_thinned),
             (&mut self.frames_out_of_order, other.frames_out_of_order),
             (&mut self.layer_switches, other.layer_switches),
+            (&mut self.messages_sent, other.messages_sent),
+            (&mut self.messages_received, other.messages_received),
+            (&mut self.messages_dropped, other.messages_dropped),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
     }

@@ -1,5 +1,6 @@
 //! Sessions against a whole WebRTC client (str0m, as a full agent that offers), over a link in virtual time.
 
+mod data;
 mod hostile;
 mod layers;
 mod network;
@@ -19,6 +20,7 @@ use arcly_core::{
 use arcly_testkit::net::{Conditions, DatagramLink, Link as _};
 use bytes::Bytes;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::channel::{ChannelConfig, ChannelId};
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid, Rid};
 use str0m::net::{Protocol as Carrier, Receive, TcpType};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
@@ -105,6 +107,10 @@ struct Pair<S: Session> {
     keyframes_asked: usize,
     /// The layers that the last of them were of.
     layers_asked: Vec<Rid>,
+    /// The client's data channels that are there, what has come over them, and those that are gone.
+    opened: Vec<ChannelId>,
+    messages: Vec<(ChannelId, Vec<u8>)>,
+    closed: Vec<ChannelId>,
     /// Datagrams from the session that are lost, by their place among those that are media.
     lose: Vec<usize>,
     sent: usize,
@@ -130,8 +136,19 @@ fn offer_from(
 ) -> (Rtc, Vec<Mid>, String, SdpPendingOffer) {
     let mut client = Rtc::builder().set_rtp_mode(true).build(now);
     client.add_local_candidate(candidate).unwrap();
+    offer_of(client, kinds, direction, &[])
+}
+
+/// The offer of a client, with data channels where there are some.
+fn offer_of(
+    mut client: Rtc,
+    kinds: &[MediaKind],
+    direction: Direction,
+    channels: &[ChannelConfig],
+) -> (Rtc, Vec<Mid>, String, SdpPendingOffer) {
     let mut api = client.sdp_api();
     let mids = kinds.iter().map(|kind| api.add_media(*kind, direction, None, None, None)).collect();
+    channels.iter().for_each(|config| _ = api.add_channel_with_config(config.clone()));
     let (offer, pending) = api.apply().unwrap();
     (client, mids, offer.to_sdp_string(), pending)
 }
@@ -159,7 +176,18 @@ impl<S: Session> Pair<S> {
             Protocol::Udp => Candidate::host(at(CLIENT), "udp"),
             Protocol::Tcp => Candidate::builder().tcp().host(at(CLIENT)).tcptype(TcpType::Active).build(),
         };
-        let (mut client, mids, offer, pending) = offer_from(candidate.unwrap(), kinds, direction, now);
+        let offered = offer_from(candidate.unwrap(), kinds, direction, now);
+        Self::answered(protocol, role, offered, session, now)
+    }
+
+    /// What comes of that offer.
+    fn answered(
+        protocol: Protocol,
+        role: Role,
+        (mut client, mids, offer, pending): (Rtc, Vec<Mid>, String, SdpPendingOffer),
+        session: impl FnOnce(Transport, Instant) -> S,
+        now: Instant,
+    ) -> Self {
         let (transport, answer) = answer(role, &offer, now);
         let answer = SdpAnswer::from_sdp_string(&answer).unwrap();
         client.sdp_api().accept_answer(pending, answer).unwrap();
@@ -177,6 +205,9 @@ impl<S: Session> Pair<S> {
             packets: Vec::new(),
             keyframes_asked: 0,
             layers_asked: Vec::new(),
+            opened: Vec::new(),
+            messages: Vec::new(),
+            closed: Vec::new(),
             lose: Vec::new(),
             sent: 0,
             is_cut: false,
@@ -203,6 +234,11 @@ impl<S: Session> Pair<S> {
                     self.layers_asked.extend(request.rid);
                 }
                 str0m::Output::Event(str0m::Event::RtpPacket(packet)) => self.packets.push(packet),
+                str0m::Output::Event(str0m::Event::ChannelOpen(id, _)) => self.opened.push(id),
+                str0m::Output::Event(str0m::Event::ChannelData(data)) => {
+                    self.messages.push((data.id, data.data))
+                }
+                str0m::Output::Event(str0m::Event::ChannelClose(id)) => self.closed.push(id),
                 str0m::Output::Event(_) => {}
                 str0m::Output::Timeout(at) => break self.wakes[0] = at,
             }

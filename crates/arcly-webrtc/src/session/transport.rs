@@ -1,3 +1,4 @@
+mod data;
 mod link;
 
 use std::collections::VecDeque;
@@ -22,9 +23,14 @@ use super::medium::{Medium, media};
 use super::stats::{Account, SessionStats};
 use crate::config::Addresses;
 use crate::wire::{
-    BindingRequest, Credentials, Kind, Offer, OfferError, Protocol, Role, TransportAddress, is_dtls_of_use,
+    BindingRequest, Credentials, DtlsUse, Kind, Offer, OfferError, Protocol, Role, TransportAddress,
     transaction_of,
 };
+pub use data::{
+    Channel, MAX_CHANNELS, MAX_LABEL_BYTES, MAX_MESSAGE_BYTES, MAX_UNDELIVERED_BYTES, MAX_WAITING_BYTES,
+    MESSAGE_LIFETIME,
+};
+use data::{Data, MAX_WAITING_IN_ALL};
 use link::MAX_PACER_STEPS;
 
 /// Addresses of one peer that have shown that they know the password: each network that a phone is in, and each change of it.
@@ -149,6 +155,29 @@ pub enum Event {
         /// The medium.
         medium: usize,
     },
+    /// Messages can go over a data channel.
+    ChannelOpen {
+        /// The channel.
+        channel: Channel,
+        /// It is one that this side has opened.
+        is_own: bool,
+        /// What it is called, in at most [`MAX_LABEL_BYTES`] where the peer has opened it.
+        label: String,
+        /// What is spoken over it, the same.
+        protocol: String,
+    },
+    /// A message came, of at most [`MAX_MESSAGE_BYTES`].
+    Message {
+        /// Over which channel.
+        channel: Channel,
+        /// What it says.
+        data: Bytes,
+    },
+    /// A data channel is gone.
+    ChannelClosed {
+        /// The channel.
+        channel: Channel,
+    },
 }
 
 /// What comes out of a machine of this crate.
@@ -210,6 +239,7 @@ pub struct Transport {
     ssrcs: Vec<(u32, (usize, usize))>,
     /// When keyframes were asked for, and of what.
     asked: Vec<((usize, usize), Instant)>,
+    data: Data,
     connected: bool,
     closed: Option<CloseReason>,
     account: Account,
@@ -284,6 +314,7 @@ impl Transport {
             pending: None,
             ssrcs: Vec::new(),
             asked: Vec::new(),
+            data: Data::new(now),
             connected: false,
             closed: None,
             account: Account::default(),
@@ -408,10 +439,11 @@ impl Transport {
     fn take(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]) -> bool {
         let Some(local) = self.addresses.of_family(from) else { return false };
         let kind = Kind::of(datagram);
+        if kind == Some(Kind::Dtls) && !self.admits_dtls(now, from, datagram) {
+            return false;
+        }
         let belongs = match (&self.part, kind) {
             (_, None) => false,
-            // Data that nobody has agreed on: there are no data channels here.
-            (_, Some(Kind::Dtls)) if !is_dtls_of_use(datagram) => false,
             // The agent knows the addresses that it checks, and what it has sent there.
             (Part::Offers, Some(_)) => true,
             (Part::Answers(_), Some(kind)) => self.is_for_us(kind, from, datagram),
@@ -433,6 +465,18 @@ impl Transport {
             self.consent = Some(now);
         }
         true
+    }
+
+    /// Whether records are of use: data are where channels are agreed on, from who has shown the password, and not without end.
+    fn admits_dtls(&mut self, now: Instant, from: TransportAddress, datagram: &[u8]) -> bool {
+        match DtlsUse::of(datagram) {
+            DtlsUse::Control => true,
+            DtlsUse::Nothing => false,
+            DtlsUse::Data => {
+                let known = matches!(self.part, Part::Offers) || self.sources.contains(&from);
+                known && self.admits_data(now, datagram.len())
+            }
+        }
     }
 
     /// A check for this session, or what comes from where one has come from.
@@ -581,6 +625,9 @@ impl Transport {
                 let (medium, _) = self.place(request.mid, None)?;
                 Some(Event::KeyframeRequest { medium })
             }
+            event @ (str0m::Event::ChannelOpen(..)
+            | str0m::Event::ChannelData(_)
+            | str0m::Event::ChannelClose(_)) => self.channel_event(event),
             other => {
                 self.measure(&other);
                 None
@@ -695,6 +742,8 @@ pub(super) fn config(identity: &Identity, codecs: &[CodecId]) -> RtcConfig {
         .set_crypto_provider(Arc::clone(&identity.crypto))
         .set_dtls_cert(identity.certificate.clone())
         .set_rtp_mode(true)
+        .set_sctp_max_message_size(u32::try_from(MAX_MESSAGE_BYTES).unwrap_or(u32::MAX))
+        .set_sctp_max_buffered_amount(MAX_WAITING_IN_ALL)
         .clear_codecs()
         .enable_h264(has(CodecId::H264))
         .enable_vp8(has(CodecId::Vp8))

@@ -8,6 +8,7 @@ use arcly_rtp::media::Numbering;
 use arcly_rtp::payload::Encoding;
 use arcly_rtp::sdp::{Format, formats};
 
+use super::channels::Outlets;
 use super::layers::{LAYER_LABEL, Layers, Picture};
 use super::thinning::{Link, Thinning};
 use super::{Event, Medium, Outgoing, Output, SessionStats, Transport};
@@ -74,6 +75,8 @@ impl Lane {
 pub struct WhepSession {
     transport: Transport,
     lanes: Vec<Lane>,
+    /// Data tracks.
+    outlets: Outlets,
     /// What timestamps and sequence numbers begin with is made of it.
     key: u64,
     /// Where the stream was when the viewer came.
@@ -94,6 +97,7 @@ impl WhepSession {
         Self {
             transport,
             lanes: Vec::new(),
+            outlets: Outlets::new(),
             key,
             edge: None,
             anchor: None,
@@ -129,8 +133,8 @@ impl WhepSession {
     }
 
     /// Chooses among tracks: the first of each kind that the answer has a format for, and of pictures in layers
-    /// all that go in the same format, one of which is sent at a time. Says which, and the codec of sound that
-    /// has none and has to stay away, unless somebody makes another of it.
+    /// all that go in the same format, one of which is sent at a time; of data all, where there are data channels. Says which, and the
+    /// codec of sound that has none and has to stay away, unless somebody makes another of it.
     ///
     /// # Errors
     /// There are pictures that the peer asks for, or nothing but sound, and it cannot play that.
@@ -180,7 +184,10 @@ impl WhepSession {
         }
         match (mask.is_empty(), silent) {
             (true, Some(codec)) => Err(NoCommonCodec { codec }),
-            _ => Ok((mask, silent)),
+            _ => {
+                let data = self.outlets.choose(&mut self.transport, tracks);
+                Ok((mask.union(data), silent))
+            }
         }
     }
 
@@ -194,6 +201,13 @@ impl WhepSession {
 
     /// Sends a frame of a track that was chosen; others are passed over. What cannot be sent yet is dropped.
     pub fn send(&mut self, now: Instant, frame: &RtpFrame) {
+        let is_new = self.edge.is_none_or(|edge| frame.pts >= edge);
+        if is_new {
+            self.outlets.handle_live(now, &mut self.transport);
+        }
+        if self.outlets.has(frame.track) {
+            return self.outlets.send(now, &mut self.transport, frame, is_new);
+        }
         let Some(lane) = self.lanes.iter().position(|lane| lane.layers.has(frame.track)) else { return };
         let Some(pts) = self.place(lane, frame.pts).filter(|_| self.transport.is_connected()) else { return };
         if !self.admits(now, lane, frame) {
@@ -308,8 +322,22 @@ impl WhepSession {
                     let Some(track) = lane.and_then(|lane| lane.layers.sent()) else { continue };
                     Output::Event(Viewed::KeyframeRequest(TrackMask::from_iter([track])))
                 }
-                // A viewer sends nothing that anybody would look at.
-                Output::Event(Event::Packet { .. } | Event::Report { .. }) => continue,
+                Output::Event(Event::ChannelOpen { channel, is_own: true, .. }) => {
+                    self.outlets.handle_open(&mut self.transport, channel);
+                    continue;
+                }
+                Output::Event(Event::ChannelClosed { channel }) => {
+                    self.outlets.handle_close(channel);
+                    continue;
+                }
+                Output::Event(Event::Message { .. }) => {
+                    self.transport.drop_message();
+                    continue;
+                }
+                // A viewer sends nothing that anybody would look at. Many open a channel only to have one in their offer.
+                Output::Event(Event::Packet { .. } | Event::Report { .. } | Event::ChannelOpen { .. }) => {
+                    continue;
+                }
             };
         }
     }

@@ -5,6 +5,7 @@ use arcly_core::track::TrackMask;
 use arcly_core::{AudioLevel, CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
 use arcly_rtp::media::{self, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
 
+use super::channels::Inlets;
 use super::{Event, LAYER_LABEL, Output, SessionStats, Transport};
 use crate::wire::TransportAddress;
 
@@ -25,7 +26,7 @@ pub enum Published {
 /// A peer that sends: its packets become tracks and frames.
 ///
 /// The layers of a picture that comes in several (simulcast) become a track each, the best of them first, whose labels begin with
-/// [`LAYER_LABEL`].
+/// [`LAYER_LABEL`]. Its data channels become a track each, too, and their messages frames, of when they arrive.
 #[derive(Debug)]
 pub struct WhipSession {
     transport: Transport,
@@ -36,6 +37,8 @@ pub struct WhipSession {
     labels: Vec<(TrackId, Arc<str>)>,
     /// The track of each lane.
     tracks: Vec<TrackId>,
+    /// Data channels.
+    inlets: Inlets,
     now: Instant,
 }
 
@@ -58,15 +61,16 @@ impl WhipSession {
                 labels.extend(name.map(|name| (track, format!("{LAYER_LABEL}{name}").into())));
             }
         }
-        let tracks = specs.iter().map(|spec| spec.track).collect();
+        let tracks: Vec<_> = specs.iter().map(|spec| spec.track).collect();
         let receiver = MediaReceiver::new(specs, MediaReceiverOptions::default());
-        Self { transport, receiver, lanes, labels, tracks, now }
+        let inlets = Inlets::new(tracks.clone(), now);
+        Self { transport, receiver, lanes, labels, tracks, inlets, now }
     }
 
     /// True when there is something that the peer can send.
     #[must_use]
     pub fn can_receive(&self) -> bool {
-        !self.lanes.is_empty()
+        !self.lanes.is_empty() || self.transport.has_channels()
     }
 
     /// The way to the peer.
@@ -88,8 +92,10 @@ impl WhipSession {
 
     /// What was counted of the session.
     #[must_use]
-    pub const fn stats(&self) -> SessionStats {
-        *self.transport.stats()
+    pub fn stats(&self) -> SessionStats {
+        let stats = *self.transport.stats();
+        let messages_dropped = stats.messages_dropped.saturating_add(self.inlets.dropped());
+        SessionStats { messages_dropped, ..stats }
     }
 
     /// Takes a datagram; see [`Transport::handle_datagram`].
@@ -102,6 +108,7 @@ impl WhipSession {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         self.receiver.handle_timeout(now);
+        self.inlets.handle_timeout(now);
         self.transport.handle_timeout(now);
     }
 
@@ -131,13 +138,16 @@ impl WhipSession {
     /// What comes next. To be asked until it is [`Output::Wait`].
     pub fn poll_output(&mut self) -> Output<Published> {
         loop {
+            if let Some(media) = self.inlets.poll() {
+                return Output::Event(Published::Media(media));
+            }
             if let Some(event) = self.receiver.poll_event() {
                 match event {
                     media::Event::Media(MediaEvent::Tracks(tracks)) => {
                         let tracks = self.label(tracks);
-                        return Output::Event(Published::Media(MediaEvent::Tracks(tracks)));
+                        self.inlets.handle_media(self.now, MediaEvent::Tracks(tracks));
                     }
-                    media::Event::Media(media) => return Output::Event(Published::Media(media)),
+                    media::Event::Media(media) => self.inlets.handle_media(self.now, media),
                     media::Event::KeyframeNeeded { lane } => self.need_keyframe(lane),
                     _ => {}
                 }
@@ -146,7 +156,8 @@ impl WhipSession {
             match self.transport.poll_output() {
                 Output::Transmit { to, datagram } => return Output::Transmit { to, datagram },
                 Output::Wait(at) => {
-                    return Output::Wait(self.receiver.deadline().map_or(at, |due| due.min(at)));
+                    let due = self.receiver.deadline().into_iter().chain(self.inlets.deadline());
+                    return Output::Wait(due.fold(at, Instant::min));
                 }
                 Output::Event(Event::Source(source)) => return Output::Event(Published::Source(source)),
                 Output::Event(Event::Connected) => return Output::Event(Published::Connected),
@@ -162,7 +173,16 @@ impl WhipSession {
                         self.receiver.handle_sender_report(self.now, lane, &report);
                     }
                 }
-                Output::Event(Event::KeyframeRequest { .. }) => {}
+                Output::Event(Event::ChannelOpen { channel, is_own: false, label, protocol }) => {
+                    if !self.inlets.handle_open(self.now, channel, (label, protocol)) {
+                        self.transport.close_channel(channel);
+                    }
+                }
+                Output::Event(Event::Message { channel, data }) => {
+                    self.inlets.handle_message(self.now, channel, data);
+                }
+                Output::Event(Event::ChannelClosed { channel }) => self.inlets.handle_close(channel),
+                Output::Event(Event::KeyframeRequest { .. } | Event::ChannelOpen { .. }) => {}
             }
         }
     }

@@ -151,7 +151,7 @@ fn rewrite(
                 found.push(address);
                 &format!("a={candidate}")
             }
-            "end-of-candidates" | "remote-candidates" | "simulcast" | "rid" => continue,
+            "end-of-candidates" | "remote-candidates" | "simulcast" | "rid" | "sctp-init" => continue,
             "fingerprint" if !is_sha256(value) => continue,
             "sendrecv" => &format!("a={direction}"),
             other if other != direction && DIRECTIONS.contains(&other) => "a=inactive",

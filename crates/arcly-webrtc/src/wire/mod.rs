@@ -68,21 +68,37 @@ const RECORD_HEADER: usize = 13;
 /// Bytes of a message of a handshake: certificates are some hundred.
 pub const MAX_HANDSHAKE_BYTES: u32 = 64 << 10;
 
-/// True when the DTLS records of a datagram are all such as a session has a use for: none carries data, which is what data channels
-/// consist of, and none is of a handshake's message that claims to be longer than [`MAX_HANDSHAKE_BYTES`].
-#[must_use]
-pub fn is_dtls_of_use(mut datagram: &[u8]) -> bool {
-    while let Some((header, rest)) = datagram.split_first_chunk::<RECORD_HEADER>() {
-        let [kind, _, _, epoch @ .., _, _, _, _, _, _, high, low] = *header;
-        let claims_too_much = matches!(rest.first_chunk(), Some(&[_, top, middle, bottom])
-            if u32::from_be_bytes([0, top, middle, bottom]) > MAX_HANDSHAKE_BYTES);
-        // Later epochs are encrypted, and tell nothing.
-        if kind == APPLICATION_DATA || (kind == HANDSHAKE && epoch == [0, 0] && claims_too_much) {
-            return false;
+/// What a session can do with the DTLS records of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtlsUse {
+    /// They are of handshakes, or say that something is over.
+    Control,
+    /// There is data among them, which is what data channels consist of.
+    Data,
+    /// Nothing: one is of a handshake's message that claims to be longer than [`MAX_HANDSHAKE_BYTES`].
+    Nothing,
+}
+
+impl DtlsUse {
+    /// Of what use `datagram` is.
+    #[must_use]
+    pub fn of(mut datagram: &[u8]) -> Self {
+        let mut found = Self::Control;
+        while let Some((header, rest)) = datagram.split_first_chunk::<RECORD_HEADER>() {
+            let [kind, _, _, epoch @ .., _, _, _, _, _, _, high, low] = *header;
+            let claims_too_much = matches!(rest.first_chunk(), Some(&[_, top, middle, bottom])
+                if u32::from_be_bytes([0, top, middle, bottom]) > MAX_HANDSHAKE_BYTES);
+            // Later epochs are encrypted, and tell nothing.
+            if kind == HANDSHAKE && epoch == [0, 0] && claims_too_much {
+                return Self::Nothing;
+            }
+            if kind == APPLICATION_DATA {
+                found = Self::Data;
+            }
+            datagram = rest.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
         }
-        datagram = rest.get(usize::from(u16::from_be_bytes([high, low]))..).unwrap_or_default();
+        if datagram.first() == Some(&APPLICATION_DATA) { Self::Data } else { found }
     }
-    datagram.first() != Some(&APPLICATION_DATA)
 }
 
 #[cfg(test)]
@@ -98,25 +114,30 @@ mod tests {
             record
         };
         let cases = [
-            (vec![], true),
-            (record(22, 40), true),
-            ([record(22, 40), record(20, 1), record(22, 0)].concat(), true),
-            (record(23, 40), false),
-            ([record(22, 40), record(21, 2), record(23, 1)].concat(), false),
-            ([record(22, 40), vec![23]].concat(), false),
+            (vec![], DtlsUse::Control),
+            (record(22, 40), DtlsUse::Control),
+            ([record(22, 40), record(20, 1), record(22, 0)].concat(), DtlsUse::Control),
+            (record(23, 40), DtlsUse::Data),
+            ([record(23, 40), record(22, 40)].concat(), DtlsUse::Data),
+            ([record(22, 40), record(21, 2), record(23, 1)].concat(), DtlsUse::Data),
+            ([record(22, 40), vec![23]].concat(), DtlsUse::Data),
             // A length that is not true, and what cannot be told apart behind it.
-            (record(22, 40)[..30].to_vec(), true),
+            (record(22, 40)[..30].to_vec(), DtlsUse::Control),
         ];
         for (datagram, of_use) in cases {
-            assert_eq!(is_dtls_of_use(&datagram), of_use, "{datagram:?}");
+            assert_eq!(DtlsUse::of(&datagram), of_use, "{datagram:?}");
         }
-        for (length, of_use) in [(MAX_HANDSHAKE_BYTES, true), (MAX_HANDSHAKE_BYTES + 1, false)] {
+        for (length, of_use) in
+            [(MAX_HANDSHAKE_BYTES, DtlsUse::Control), (MAX_HANDSHAKE_BYTES + 1, DtlsUse::Nothing)]
+        {
             let mut message = record(22, 40);
             message[3..5].fill(0);
             message[RECORD_HEADER..][..4].copy_from_slice(&(length | 1 << 24).to_be_bytes());
-            assert_eq!(is_dtls_of_use(&message), of_use);
+            assert_eq!(DtlsUse::of(&message), of_use);
+            let behind = [record(23, 1), message.clone()].concat();
+            assert_eq!(DtlsUse::of(&behind) == DtlsUse::Nothing, of_use == DtlsUse::Nothing);
             message[4] = 1;
-            assert!(is_dtls_of_use(&message), "encrypted");
+            assert_eq!(DtlsUse::of(&message), DtlsUse::Control, "encrypted");
         }
     }
 

@@ -194,20 +194,38 @@ fn check_media(role: Role, description: &SessionDescription) -> Result<(), Offer
     if description.media.is_empty() {
         return Err(OfferError::Malformed("no media"));
     }
-    let mut fits = false;
+    let (mut fits, mut channels) = (false, 0_u8);
     for media in &description.media {
+        if is_channels(media) {
+            channels = channels.saturating_add(1);
+            fits |= media.port != 0;
+            continue;
+        }
         if !matches!(media.kind.as_str(), "audio" | "video") {
-            return Err(OfferError::Unsupported("only audio and video are taken here, no data channels"));
+            return Err(OfferError::Unsupported(
+                "only audio, video and data channels (m=application, UDP/DTLS/SCTP) are taken here",
+            ));
         }
         Format::offered(media)?;
         let direction = direction(description, media);
         fits |= direction == "sendrecv" || direction == role.direction();
+    }
+    if channels > 1 {
+        return Err(OfferError::Unsupported("data channels all go in one medium (m=application)"));
     }
     match (fits, role) {
         (true, _) => Ok(()),
         (false, Role::Publisher) => Err(OfferError::Malformed("nothing that it sends (a=sendonly)")),
         (false, Role::Viewer) => Err(OfferError::Malformed("nothing that it receives (a=recvonly)")),
     }
+}
+
+/// True for the medium that data channels go in (RFC 8841 §4).
+pub(crate) fn is_channels(media: &MediaDescription) -> bool {
+    let is_sctp = media.protocol.to_ascii_uppercase().ends_with("/DTLS/SCTP");
+    media.kind == "application"
+        && is_sctp
+        && media.formats.iter().any(|format| format == "webrtc-datachannel")
 }
 
 fn direction(description: &SessionDescription, media: &MediaDescription) -> &'static str {
@@ -278,6 +296,8 @@ fn is_kept(line: &str, layered: bool) -> bool {
         "candidate" | "end-of-candidates" | "remote-candidates" => false,
         "simulcast" | "rid" => layered,
         "fingerprint" => is_sha256(value),
+        // A handshake that takes place in descriptions would not be one that is looked at here.
+        "sctp-init" => false,
         _ => true,
     }
 }
@@ -297,6 +317,9 @@ mod tests {
         )
     }
 
+    const CHANNELS: &str = "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\n\
+                            a=sctp-port:5000\r\na=max-message-size:262144\r\na=sctp-init:AAAA\r\n";
+
     fn refused(text: &str) -> OfferError {
         Offer::decode(Role::Publisher, text.as_bytes()).unwrap_err()
     }
@@ -311,6 +334,19 @@ mod tests {
         }
         let text = offer().replace("a=sendrecv", "a=recvonly");
         assert!(matches!(refused(&text), OfferError::Malformed(_)));
+    }
+
+    #[test]
+    fn data_channels_are_handed_on_with_or_without_pictures() {
+        let inactive = offer().replace("a=sendrecv", "a=inactive");
+        for role in [Role::Publisher, Role::Viewer] {
+            for text in [offer(), inactive.clone()] {
+                let offer = Offer::decode(role, (text + CHANNELS).as_bytes()).unwrap();
+                assert!(offer.as_str().contains("a=sctp-port:5000") && !offer.as_str().contains("sctp-init"));
+            }
+            let closed = CHANNELS.replace("m=application 9", "m=application 0");
+            assert!(Offer::decode(role, (inactive.clone() + &closed).as_bytes()).is_err());
+        }
     }
 
     #[test]
@@ -348,6 +384,8 @@ mod tests {
             (offer().replace("SAVPF 96", "SAVPF 200"), "payload type"),
             (offer().replace("SAVPF 96", "SAVPF x"), "payload type"),
             (offer().replace("m=video", "m=application"), "data channels"),
+            (offer() + &CHANNELS.repeat(2), "all go in one medium"),
+            (offer() + &CHANNELS.replace("webrtc-datachannel", "5000"), "data channels"),
             ("v=0\r\n".to_owned(), "no media"),
             ("a=\0".to_owned(), "no text"),
             ("x".repeat(MAX_OFFER_BYTES + 1), "longer than"),
