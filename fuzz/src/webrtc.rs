@@ -2,8 +2,8 @@
 
 use arcly_webrtc::WebRtcUrl;
 use arcly_webrtc::wire::{
-    Answer, BindingRequest, Deframer, Fragment, Kind, MAX_ANSWER_BYTES, MAX_CANDIDATES, MAX_FRAME_BYTES,
-    MAX_OFFER_BYTES, Offer, Role, frame,
+    Answer, BindingRequest, Deframer, DtlsUse, Fragment, Kind, MAX_ANSWER_BYTES, MAX_CANDIDATES,
+    MAX_FRAME_BYTES, MAX_OFFER_BYTES, Offer, Role, frame,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -12,6 +12,9 @@ crate::targets!(webrtc_datagram, webrtc_frames, webrtc_offer, webrtc_answer, web
 /// A datagram that is a check says whose, and is none when a byte of it is missing.
 pub fn webrtc_datagram(data: &[u8]) {
     let kind = Kind::of(data);
+    // What is of no use, or data, is that whatever comes behind it.
+    let (of_use, more) = (DtlsUse::of(data), DtlsUse::of(&[data, &[0; 20]].concat()));
+    assert!(of_use != DtlsUse::Nothing || more == DtlsUse::Nothing);
     let Ok(request) = BindingRequest::decode(data) else { return };
     assert_eq!(kind, Some(Kind::Stun));
     assert!(!request.local.contains(':') && request.local.len() + request.remote.len() < data.len());

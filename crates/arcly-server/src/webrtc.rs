@@ -114,7 +114,7 @@ impl Figures {
     }
 
     /// Counters of all sessions there ever were: name, what it is, value.
-    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 19] {
+    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 22] {
         let Self { counters, stats, .. } = self;
         [
             ("packets_sent", "Packets of media sent over WebRTC, repairs among them", stats.packets_sent),
@@ -159,6 +159,13 @@ impl Figures {
                 "Times that a viewer was sent another layer from then on",
                 stats.layer_switches,
             ),
+            ("messages_sent", "Messages that viewers were sent over data channels", stats.messages_sent),
+            ("messages_received", "Messages that came over data channels", stats.messages_received),
+            (
+                "messages_dropped",
+                "Messages of data channels that went nowhere: from viewers, too many, too long, or for one that is too slow",
+                stats.messages_dropped,
+            ),
             ("foreign_datagrams", "Datagrams on the WebRTC port that belong to no session", counters.foreign),
             (
                 "overrun_datagrams",
@@ -202,6 +209,9 @@ fn describe(stats: &SessionStats) -> Value {
         "frames_thinned": stats.frames_thinned,
         "frames_out_of_order": stats.frames_out_of_order,
         "layer_switches": stats.layer_switches,
+        "messages_sent": stats.messages_sent,
+        "messages_received": stats.messages_received,
+        "messages_dropped": stats.messages_dropped,
         "protocol": stats.protocol.map(Protocol::as_str),
         "rtt_milliseconds": stats.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
         "loss": stats.loss,

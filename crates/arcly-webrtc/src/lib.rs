@@ -9,6 +9,7 @@
 //! | RFC 6544, RFC 4571 | ICE and media over TCP: servers take connections, clients open them | [`wire`], [`server`], `client` |
 //! | RFC 6184, RFC 7798, RFC 7741, RFC 9628, AV1, RFC 7587, RFC 3551 | payload formats | [`arcly_rtp::payload`] |
 //! | RFC 6464 | how loud sound is, read where it comes in | [`session`] |
+//! | RFC 8831, RFC 8832, RFC 8841 | data channels: a track is a channel, a frame a message | [`session`] |
 //! | RFC 8853 (simulcast) | a publisher's layers, and which of them a viewer gets | [`session`] |
 //! | RFC 8827: DTLS, SRTP; RFC 4588: RTX; transport-wide congestion control | | [str0m](https://docs.rs/str0m) |
 //!
@@ -23,7 +24,7 @@
 //!
 //! # What is not done
 //!
-//! Data channels, spatial layers within one encoding (SVC: all of them are sent; temporal ones are left out where
+//! Spatial layers within one encoding (SVC: all of them are sent; temporal ones are left out where
 //! the link is narrow), and sound in a codec
 //! that browsers do not know: a stream with AAC is played without sound where nobody makes Opus of it.
 //!

@@ -250,8 +250,21 @@ impl Client {
         }))
     }
 
-    /// Offers, and takes the answer.
+    /// Offers, and takes the answer; once more without data channels, where a server does not understand an offer that has them.
     async fn open(&self, wish: Wish, via: Via) -> Result<Opened> {
+        let plain = wish.clone().without_data();
+        let wish = plain.clone().filter(|_| !self.config.data).unwrap_or(wish);
+        let plain = plain.filter(|_| self.config.data);
+        match (self.open_with(wish, via.clone()).await, plain) {
+            (Err(StreamError::Rejected(why)), Some(plain)) if is_about_the_offer(&why) => {
+                tracing::debug!(url = %self.url, %why, "a WebRTC server is offered no data channels");
+                self.open_with(plain, via).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn open_with(&self, wish: Wish, via: Via) -> Result<Opened> {
         let exchange = self.exchange();
         let exchanging = async {
             let connection = exchange.connect().await?;
@@ -303,6 +316,11 @@ impl Client {
             self.exchange().delete(session).await;
         }
     }
+}
+
+/// True for a refusal that another offer may not meet.
+fn is_about_the_offer(why: &str) -> bool {
+    ["400", "406", "415", "422", "488", "501"].iter().any(|status| why.starts_with(status))
 }
 
 /// What is to be made of the end of a session: a server that is not there any more, or talks nonsense, is an error.

@@ -10,6 +10,7 @@
 //! | RFC 4585, RFC 4588, RFC 5104 | NACK, RTX, PLI, FIR | by str0m; who asks for keyframes and when, and what repairs may cost, here |
 //! | draft-holmer-rmcat-transport-wide-cc-extensions | what a viewer's link carries | by str0m; what is left out for it, here |
 //! | RFC 6464 | how loud a publisher's sound is | [`Published::Level`] |
+//! | RFC 8831, RFC 8832 | data channels, by str0m; what they carry, and what a peer may make them hold, here | [`Channel`], [`Transport::open_channel`] |
 //! | RFC 8853 | simulcast: layers of a publisher's pictures | [`Medium::layers`]; which of them a viewer is sent: [`WhepSession`] |
 //!
 //! ```text
@@ -30,7 +31,8 @@
 //! Guarantees: no datagram but a check that knows the session's password makes an address count; what comes from elsewhere is
 //! dropped before DTLS and SRTP see it. Checks are answered and never sent, so that no peer can make this side send anything to
 //! an address that has not asked itself; but for those of a transport that was offered here, which go to the candidates of the answer.
-//! Repairs cost at most [`REPAIR_PERCENT`] of what is sent the first time. At most [`MAX_SOURCES`] addresses of a peer are known,
+//! Data that nobody has agreed on are dropped before DTLS sees them; of those that are, at most [`MAX_UNDELIVERED_BYTES`] come of which
+//! there is no message. Repairs cost at most [`REPAIR_PERCENT`] of what is sent the first time. At most [`MAX_SOURCES`] addresses of a peer are known,
 //! and [`MAX_FORGOTTEN`] whose connections are closed are remembered.
 
 mod channels;

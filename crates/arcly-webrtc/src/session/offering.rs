@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use arcly_core::{CodecId, TrackKind, TrackSet};
 use str0m::Rtc;
-use str0m::channel::ChannelConfig;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
+use str0m::channel::ChannelConfig;
 use str0m::media::{Direction, MediaKind};
 
 use super::medium::media;
@@ -88,6 +88,8 @@ pub struct Offering {
     pending: SdpPendingOffer,
     text: String,
     role: Role,
+    /// There is nothing but data channels in it.
+    is_data: bool,
     addresses: Addresses,
     timeouts: Timeouts,
 }
@@ -133,7 +135,8 @@ impl Offering {
             });
         }
         let (offer, pending) = api.apply()?;
-        Some(Self { text: offer.to_sdp_string(), rtc, pending, role: wish.role, addresses, timeouts })
+        let (text, is_data) = (offer.to_sdp_string(), wish.codecs.is_empty());
+        Some(Self { text, rtc, pending, role: wish.role, is_data, addresses, timeouts })
     }
 
     /// The text of the offer.
@@ -154,10 +157,12 @@ impl Offering {
         let text = SdpAnswer::from_sdp_string(answer.as_str()).map_err(|error| refused(&error))?;
         self.rtc.sdp_api().accept_answer(self.pending, text).map_err(|error| refused(&error))?;
         let media = agreed(&self.rtc, self.role, answer);
-        let is_nothing = |medium: &Medium| {
-            medium.formats.is_empty() && (medium.kind != TrackKind::Data || medium.description.port == 0)
+        // Data are worth a session where nothing else was offered.
+        let is_enough = |medium: &Medium| match medium.kind {
+            TrackKind::Data => self.is_data && medium.description.port != 0,
+            _ => !medium.formats.is_empty(),
         };
-        if media.iter().all(is_nothing) {
+        if !media.iter().any(is_enough) {
             return Err(AnswerError::NothingAgreed);
         }
         Ok(Transport::offered(self.rtc, (self.addresses, self.timeouts), media, now))

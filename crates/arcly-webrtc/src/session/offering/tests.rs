@@ -1,5 +1,7 @@
 //! Both sides are ours: clients against sessions of the server, over a path in virtual time.
 
+mod data;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 

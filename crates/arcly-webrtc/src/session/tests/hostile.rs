@@ -96,7 +96,7 @@ fn w28_data_channels_that_nobody_has_agreed_on_are_nothing() {
     let payload_type = pair.payload_type(0, CodecId::Vp8);
     pair.client.direct_api().start_sctp(true);
     for n in 0..1_000 {
-        let config = str0m::channel::ChannelConfig { label: format!("{n}"), ..Default::default() };
+        let config = ChannelConfig { label: format!("{n}"), ..Default::default() };
         pair.client.direct_api().create_data_channel(config);
     }
     let before = pair.events.len();
