@@ -147,6 +147,31 @@ function pictureRows() {
   ];
 }
 
+// For how many round trips a picture waits for what was lost of it: there and back twice, and a half for the request to be noticed. No more
+// than that many milliseconds, and a little more than none.
+const REPAIR_TRIPS = 2.5;
+const REPAIR_MS = { margin: 50, most: 600, step: 50 };
+// A link is bad when something is lost twice in so many milliseconds, and good again when nothing was for so many.
+const BAD_MS = 10000;
+const GOOD_MS = 20000;
+
+// Has the browser wait for repairs while the link is bad. One that only receives does not know how long a round trip takes (it sends no
+// reports that would be answered), and shows a picture before what was lost of it can have come again.
+function repairs(session) {
+  let lostAt = -Infinity, badAt = -Infinity, target = null;
+  return (now, asked, roundTrip = 0) => {
+    if (session.growth("asked", asked).by > 0) {
+      if (now - lostAt < BAD_MS) badAt = now;
+      lostAt = now;
+    }
+    const wait = Math.min(REPAIR_MS.most, REPAIR_TRIPS * 1000 * roundTrip + REPAIR_MS.margin);
+    const wanted = now - badAt < GOOD_MS ? Math.max(target || 0, Math.ceil(wait / REPAIR_MS.step) * REPAIR_MS.step) : null;
+    if (wanted === target) return;
+    target = wanted;
+    for (const receiver of session.pc.getReceivers()) if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = target;
+  };
+}
+
 function startWhep() {
   const patience = isChosen ? 30000 : RTC_CONNECT_MS;
   const stream = new MediaStream();
@@ -163,6 +188,7 @@ function startWhep() {
   session.pc.addTransceiver("video", { direction: "recvonly" });
   session.pc.addTransceiver("audio", { direction: "recvonly" });
   session.pc.addEventListener("track", ({ track }) => stream.addTrack(track));
+  const repair = repairs(session);
   session.open(withStereo).catch((error) => {
     if (session.isOver) return;
     // It was there a moment ago.
@@ -187,6 +213,7 @@ function startWhep() {
     latency = whepLatency(session, found);
     rows = whepRows(session, found, first, latency);
     const now = performance.now();
+    repair(now, pictures.nackCount, found.path.currentRoundTripTime);
     const packets = (pictures.packetsReceived || 0) + (sounds.packetsReceived || 0);
     if (session.growth("moved", packets).by > 0) movedAt = now;
     if (now - movedAt > 3000) show("waiting", "The publisher sends nothing at the moment …");

@@ -335,6 +335,15 @@ const tasks = {
       const { video } = (await playing.session.statistics()).inbound;
       return video?.nackCount > 0 && (video.retransmittedPacketsReceived ?? 0);
     });
+    report.target = await until(player, () => playing?.session?.pc.getReceivers()[0].jitterBufferTarget);
+    if (Number(joins) > 1) {
+      // What is held back grows by and by.
+      await player.waitForTimeout(5000);
+      const before = await received(player);
+      await player.waitForTimeout(Number(seconds) * 1000);
+      const after = await received(player);
+      report.watched = Object.fromEntries(["frames", "freezes", "frozen", "lost"].map((name) => [name, after[name] - before[name]]));
+    }
     report.received = await received(player);
     report.fits = await fits(player);
     link.close();
