@@ -1,6 +1,7 @@
 //! The pages in a real browser: the list shows the test stream, the player plays it, by whatever protocol; and the page that
 //! publishes does.
 
+mod data;
 mod webrtc;
 
 use std::io::{BufRead as _, BufReader};
