@@ -6,7 +6,8 @@
 //! | VP9 Bitstream | 6.2 uncompressed header | [`Vp9Frame`] |
 //! | VP Codec ISOBMFF binding | `vpcC` | [`decode_config`], [`encode_config`] |
 //!
-//! A VP9 superframe is one frame here: its first frame says whether decoding may start at it.
+//! A VP9 superframe is one frame here: its first frame says whether decoding may start at it. The spatial layers of a picture are one
+//! in which all but the highest are hidden ([`Vp9Layers`]).
 //!
 //! Guarantees: no panic, no allocation in the headers.
 //!
@@ -15,12 +16,16 @@
 //! Not done: disposable VP8 frames (that flag is inside the arithmetic-coded part).
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)]
 
+mod layers;
+
 use arcly_core::FrameFlags;
 use arcly_core::codec::{ChromaFormat, ColorInfo, VideoParams, VpxConfig};
 use arcly_core::wire::{DecodeResult, Reader};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::bits::BitReader;
+
+pub use layers::{MAX_FRAMES, Vp9Layers, put_superframe_index, superframe};
 
 const VP8_START_CODE: [u8; 3] = [0x9D, 0x01, 0x2A];
 const VP9_SYNC_CODE: u32 = 0x49_83_42;

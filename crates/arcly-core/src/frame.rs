@@ -30,6 +30,8 @@ bitflags! {
         /// Neither this picture nor any behind it refers to an earlier one of the same [temporal layer](Self::temporal_id):
         /// who has been sent the layers below may be sent this one as well from here on.
         const LAYER_SYNC = 1 << 7;
+        /// The payload is the spatial layers of a picture, in a superframe (VP9): what is behind any of them can be left out.
+        const SPATIAL_LAYERS = 1 << 11;
         /// The number of the temporal layer: three bits, for [`temporal_id`](Self::temporal_id).
         const TEMPORAL_ID = 7 << 8;
     }

@@ -92,6 +92,11 @@ impl Assembly {
         self.flags = flags;
     }
 
+    /// The same, with what its end says.
+    pub(super) fn add_flags(&mut self, flags: FrameFlags) {
+        self.flags |= flags;
+    }
+
     /// Makes sure that so many bytes more fit.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
-//! VP9 (RFC 9628). The spatial layers of a picture become a superframe (VP9 Bitstream, annex B).
+//! VP9 (RFC 9628). The spatial layers of a picture become a superframe (VP9 Bitstream, annex B), all but the highest of them hidden.
 
 use arcly_codec::TemporalLayers;
+use arcly_codec::vpx::{MAX_FRAMES, Vp9Layers, put_superframe_index};
+use arcly_core::FrameFlags;
 use arcly_core::wire::{DecodeResult, Reader};
-use bytes::BufMut;
+use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::assembly::Assembly;
@@ -26,15 +28,15 @@ const STRUCTURE: u8 = 0x02;
 const SWITCH_UP: u8 = 0x10;
 /// Bytes of the descriptor that is written.
 const DESCRIPTOR: usize = 1;
-/// Frames of a superframe.
-const MAX_LAYERS: usize = 8;
 
 #[derive(Debug, Default)]
 pub(super) struct Depacketizer {
     assembly: Assembly,
     /// Where the frames of the picture end.
-    ends: SmallVec<[usize; MAX_LAYERS]>,
+    ends: SmallVec<[usize; MAX_FRAMES]>,
     layers: TemporalLayers,
+    /// What has to be known of frames before to hide others.
+    shown: Vp9Layers,
 }
 
 struct Descriptor<'a> {
@@ -76,7 +78,7 @@ impl Depacketizer {
         // The end of the picture is dealt with here, behind its last frame.
         let open = Payload { marker: false, ..payload.clone() };
         let taken = self.assembly.push(&open, body.map_err(|error| *error), out);
-        if ends && self.ends.len() < MAX_LAYERS {
+        if ends && self.ends.len() < MAX_FRAMES {
             self.ends.push(self.assembly.held());
         }
         if payload.marker {
@@ -85,28 +87,38 @@ impl Depacketizer {
         taken
     }
 
+    /// Ends the picture. Over RTP each of its layers is shown, and in a superframe the highest only.
     fn finish(&mut self, out: &mut Vec<Unit>) {
         let ends = core::mem::take(&mut self.ends);
-        if ends.len() > 1 && self.assembly.is_whole() {
-            put_superframe_index(&ends, &mut self.assembly);
+        if self.assembly.is_whole() {
+            let data = self.assembly.data();
+            if ends.len() > 1 {
+                *data = superframe(data, &ends, &mut self.shown);
+                self.assembly.add_flags(FrameFlags::SPATIAL_LAYERS);
+            } else {
+                self.shown.follow(data);
+            }
         }
         self.assembly.complete(out);
     }
 }
 
-/// Appends sizes of four bytes each, between two markers.
-fn put_superframe_index(ends: &[usize], assembly: &mut Assembly) {
-    const SIZE_BYTES: u8 = 4;
-    let frames = u8::try_from(ends.len()).unwrap_or_default();
-    let marker = 0xC0 | (SIZE_BYTES - 1) << 3 | frames.saturating_sub(1);
-    let out = assembly.data();
-    out.put_u8(marker);
+/// The frames that end there, all but the last of which are hidden, and where they are behind them.
+fn superframe(data: &[u8], ends: &[usize], layers: &mut Vp9Layers) -> BytesMut {
+    /// What a hidden frame may be longer, and the index has for each.
+    const GROWTH: usize = 5;
+    let room = ends.len().saturating_mul(GROWTH).saturating_add(2);
+    let mut out = BytesMut::with_capacity(data.len().saturating_add(room));
     let mut start = 0_usize;
-    for end in ends {
-        out.put_u32_le(u32::try_from(end.saturating_sub(start)).unwrap_or_default());
+    let mut places = SmallVec::<[usize; MAX_FRAMES]>::new();
+    for (place, end) in ends.iter().enumerate() {
+        let is_highest = place.saturating_add(1) == ends.len();
+        layers.put(data.get(start..*end).unwrap_or_default(), is_highest, &mut out);
+        places.push(out.len());
         start = *end;
     }
-    out.put_u8(marker);
+    put_superframe_index(&places, &mut out);
+    out
 }
 
 fn descriptor(data: &[u8]) -> DecodeResult<Descriptor<'_>> {
