@@ -135,7 +135,10 @@ impl Vp9Frame {
         frame.shown = r.flag("show_frame")?;
         let error_resilient = r.flag("error_resilient_mode")?;
         if frame.key {
-            frame.format = Some(frame.format(r)?);
+            let mut format = frame.format(r)?;
+            // Of spatial layers it is the highest that is shown.
+            (format.width, format.height) = layers::shown_size(data).unwrap_or((format.width, format.height));
+            frame.format = Some(format);
         } else {
             let refreshed = frame.refresh_frame_flags(r, error_resilient)?;
             frame.disposable = refreshed == 0 && !is_superframe(data);

@@ -14,17 +14,22 @@
 //! **Data** (KLV and the like) go over data channels: a frame is one message, which is the frame's one packet here, made once for
 //! all viewers like the others. One that is longer than [`MAX_MESSAGE_BYTES`] has none, and is counted where it would have been sent.
 //!
+//! **Pictures in spatial layers** (VP9) are made packets of once with all of them, and once for each that may be the highest: who has no room
+//! for all is sent a smaller picture, which is as whole.
+//!
 //! **Pictures that lack a part**, or refer to one that does ([`CORRUPT`](FrameFlags::CORRUPT)), are left out up to the next keyframe: a
 //! receiver that gets all packets has no way to know that something is missing in them.
 
 use std::sync::Arc;
 
+use arcly_codec::vpx::{Vp9Layers, put_superframe_index, superframe};
 use arcly_core::derived;
 use arcly_core::log::{LogItem, Skip};
 use arcly_core::track::TrackMask;
 use arcly_core::{FrameFlags, MediaFrame, StreamKey, Timestamp, TrackId, TrackKind, TrackSet};
-use arcly_rtp::payload::{self, PacketSink};
+use arcly_rtp::payload::{self, Encoding, PacketSink};
 use arcly_rtp::sdp::formats;
+use bytes::BytesMut;
 
 use crate::session::MAX_MESSAGE_BYTES;
 
@@ -56,6 +61,22 @@ pub struct RtpFrame {
     pub flags: FrameFlags,
     /// Its packets, in order.
     pub packets: Box<[RtpPayload]>,
+    /// The packets of the same picture without its highest spatial layers, the lowest alone first; empty where it has but one.
+    pub lower: Box<[Box<[RtpPayload]>]>,
+}
+
+impl RtpFrame {
+    /// The packets of the picture with its spatial layers up to that one, and what is lower where it has fewer.
+    #[must_use]
+    pub fn packets_of(&self, layer: u8) -> &[RtpPayload] {
+        self.lower.get(usize::from(layer)).unwrap_or(&self.packets)
+    }
+
+    /// The bytes of the picture with its spatial layers up to each of them.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = u64> {
+        let bytes = |packets: &[RtpPayload]| packets.iter().map(|packet| packet.data.len() as u64).sum();
+        self.lower.iter().map(|packets| &**packets).chain([&*self.packets]).map(bytes)
+    }
 }
 
 impl LogItem for RtpFrame {
@@ -71,7 +92,8 @@ impl LogItem for RtpFrame {
     }
     fn size(&self) -> usize {
         let cost = size_of::<RtpPayload>() + 2 * size_of::<usize>();
-        let packets = self.packets.iter().map(|packet| packet.data.len().saturating_add(cost));
+        let packets = self.lower.iter().flatten().chain(&self.packets);
+        let packets = packets.map(|packet| packet.data.len().saturating_add(cost));
         packets.fold(size_of::<Self>() + derived::ENTRY_COST, usize::saturating_add)
     }
 }
@@ -85,6 +107,9 @@ struct Lane {
     latest: Option<Timestamp>,
     /// Something that pictures refer to was left out, until the next keyframe.
     damaged: bool,
+    /// What has to be known of VP9's frames to show others of their layers.
+    layers: Vp9Layers,
+    is_vp9: bool,
 }
 
 impl Lane {
@@ -97,6 +122,39 @@ impl Lane {
             self.damaged = false;
         }
         !corrupt && !self.damaged
+    }
+
+    /// The packets of a picture without its highest spatial layers: of those that are left the highest is shown.
+    fn lower(&mut self, frame: &MediaFrame) -> Box<[Box<[RtpPayload]>]> {
+        if !frame.flags.contains(FrameFlags::SPATIAL_LAYERS) {
+            if self.is_vp9 {
+                self.layers.follow(&frame.payload);
+            }
+            return Box::default();
+        }
+        let frames = superframe(&frame.payload).unwrap_or_default();
+        let mut all: Vec<Box<[RtpPayload]>> = Vec::new();
+        let (mut hidden, mut ends) = (BytesMut::new(), Vec::new());
+        for layer in frames {
+            let mut data = hidden.clone();
+            // The state is that before the frame, which is followed once.
+            self.layers.put(layer, true, &mut data);
+            let end = data.len();
+            hidden.extend_from_slice(layer);
+            if !ends.is_empty() {
+                put_superframe_index(&[&ends[..], &[end][..]].concat(), &mut data);
+            }
+            ends.push(hidden.len());
+            let mut sink = Payloads::default();
+            let picture = MediaFrame { payload: data.freeze(), ..frame.clone() };
+            if self.payload.packetize(&picture, &mut sink).is_err() {
+                return Box::default();
+            }
+            all.push(sink.0.into());
+        }
+        // With the last of them it is the whole picture.
+        all.pop();
+        all.into()
     }
 }
 
@@ -141,10 +199,12 @@ impl derived::Packetizer for Packetizer {
             tracks.iter().filter(|track| track.kind() == TrackKind::Data).map(|track| track.id).collect();
         for (track, format) in formats(tracks).into_iter().filter(|(track, _)| !self.data.contains(*track)) {
             let is_video = tracks.get(track).is_some_and(|track| track.kind() == TrackKind::Video);
+            let is_vp9 = format.encoding == Encoding::Vp9;
             let payload = payload::Packetizer::new(format.encoding, format.config, PAYLOAD_BYTES);
             let known = before.iter().find(|lane| lane.track == track);
-            let (latest, damaged) = known.map_or((None, false), |lane| (lane.latest, lane.damaged));
-            self.lanes.push(Lane { track, is_video, payload, latest, damaged });
+            let (latest, damaged, layers) =
+                known.map_or_else(Default::default, |lane| (lane.latest, lane.damaged, lane.layers));
+            self.lanes.push(Lane { track, is_video, payload, latest, damaged, layers, is_vp9 });
         }
         Arc::clone(tracks)
     }
@@ -170,7 +230,8 @@ impl derived::Packetizer for Packetizer {
         let packed = lane.payload.packetize(frame, &mut sink);
         if packed.is_ok() && !sink.0.is_empty() {
             let MediaFrame { track, dts, pts, flags, .. } = *frame;
-            out.push(RtpFrame { track, dts, pts, flags, packets: sink.0.into() });
+            let lower = lane.lower(frame);
+            out.push(RtpFrame { track, dts, pts, flags, packets: sink.0.into(), lower });
         }
         if is_late && !frame.is_keyframe() {
             self.explain();

@@ -29,14 +29,18 @@ const SLOTS: usize = 8;
 /// How large the frames of a stream are, as far as headers need it, from a key frame on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vp9Layers {
-    widths: [u32; SLOTS],
+    sizes: [Size; SLOTS],
 }
+
+/// Width and height.
+type Size = (u32, u32);
 
 /// Where in a header what is.
 struct Header {
     shown: bool,
     key: bool,
     intra_only: bool,
+    size: Size,
     /// Bits up to `show_frame`.
     before: u32,
     /// Bits of it all.
@@ -113,7 +117,7 @@ impl Vp9Layers {
         if !key && !resilient {
             c.bits(2, "reset_frame_context")?;
         }
-        let (mut refreshed, width);
+        let (mut refreshed, size);
         if key || intra_only {
             c.bits(8, "frame_sync_code")?;
             c.bits(16, "frame_sync_code")?;
@@ -121,49 +125,49 @@ impl Vp9Layers {
                 color_config(c, profile)?;
             }
             refreshed = if key { 0xFF } else { c.bits(8, "refresh_frame_flags")? };
-            width = frame_size(c)?;
+            size = frame_size(c)?;
         } else {
             refreshed = c.bits(8, "refresh_frame_flags")?;
-            width = self.inter(c)?;
+            size = self.inter(c)?;
         }
-        rest(c, resilient, width)?;
+        rest(c, resilient, size.0)?;
         let compressed = c.bits(16, "header_size_in_bytes")? as usize;
-        let header = Header { shown, key, intra_only, before, bits: c.bits };
+        let header = Header { shown, key, intra_only, size, before, bits: c.bits };
         let padding = c.bits.next_multiple_of(8).saturating_sub(c.bits);
         let is_whole = header.bytes().saturating_add(compressed) <= frame.len();
         // What was understood wrongly would end anywhere.
         if compressed == 0 || !is_whole || c.bits(padding, "trailing_bits")? != 0 {
             return Err(c.reader.malformed("header_size_in_bytes"));
         }
-        for slot in &mut self.widths {
+        for slot in &mut self.sizes {
             if refreshed & 1 == 1 {
-                *slot = width;
+                *slot = size;
             }
             refreshed >>= 1;
         }
         Ok(Some(header))
     }
 
-    /// What only frames have that refer to others; gives the width.
-    fn inter(&self, c: &mut Cursor<'_>) -> DecodeResult<u32> {
-        let mut widths = [0; 3];
-        for width in &mut widths {
+    /// What only frames have that refer to others; gives the size.
+    fn inter(&self, c: &mut Cursor<'_>) -> DecodeResult<Size> {
+        let mut sizes = [(0, 0); 3];
+        for size in &mut sizes {
             let slot = c.bits(3, "ref_frame_idx")? as usize;
             c.flag("ref_frame_sign_bias")?;
-            *width = self.widths.get(slot).copied().unwrap_or(0);
+            *size = self.sizes.get(slot).copied().unwrap_or_default();
         }
         let mut found = None;
-        for width in widths {
+        for size in sizes {
             if c.flag("found_ref")? {
-                found = Some(width);
+                found = Some(size);
                 break;
             }
         }
-        let width = match found {
-            Some(0) => return Err(c.reader.malformed("ref_frame_idx")),
-            Some(width) => {
+        let size = match found {
+            Some((0, _)) => return Err(c.reader.malformed("ref_frame_idx")),
+            Some(size) => {
                 c.optional(32, "render_size")?;
-                width
+                size
             }
             None => frame_size(c)?,
         };
@@ -171,7 +175,7 @@ impl Vp9Layers {
         if !c.flag("is_filter_switchable")? {
             c.bits(2, "raw_interpolation_filter")?;
         }
-        Ok(width)
+        Ok(size)
     }
 }
 
@@ -187,12 +191,12 @@ fn color_config(c: &mut Cursor<'_>, profile: u32) -> DecodeResult<()> {
     c.bits(if odd { 3 } else { 0 }, "subsampling").map(drop)
 }
 
-/// `frame_size()` and `render_size()`; gives the width.
-fn frame_size(c: &mut Cursor<'_>) -> DecodeResult<u32> {
+/// `frame_size()` and `render_size()`; gives the first.
+fn frame_size(c: &mut Cursor<'_>) -> DecodeResult<Size> {
     let width = c.bits(16, "frame_width_minus_1")?.saturating_add(1);
-    c.bits(16, "frame_height_minus_1")?;
+    let height = c.bits(16, "frame_height_minus_1")?.saturating_add(1);
     c.optional(32, "render_size")?;
-    Ok(width)
+    Ok((width, height))
 }
 
 /// What all headers end with.
@@ -271,6 +275,13 @@ fn rewritten(frame: &[u8], header: &Header, shown: bool) -> DecodeResult<Vec<u8>
     let mut out = w.finish();
     out.extend_from_slice(frame.get(header.bytes()..).unwrap_or_default());
     Ok(out)
+}
+
+/// The size of what a superframe shows that begins with a key frame; none when it is one frame, or cannot be understood.
+pub(super) fn shown_size(data: &[u8]) -> Option<Size> {
+    let mut layers = Vp9Layers::default();
+    let mut headers = superframe(data)?.into_iter().map_while(|frame| layers.header(frame).ok().flatten());
+    headers.find(|header| header.shown).map(|header| header.size)
 }
 
 /// The frames of a superframe, without its index; none when it is one frame.

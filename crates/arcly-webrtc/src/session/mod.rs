@@ -39,6 +39,7 @@ mod channels;
 mod layers;
 mod medium;
 mod offering;
+mod spatial;
 mod stats;
 mod temporal;
 mod thinning;

@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) backlog: Duration,
     /// What the link is believed to carry.
     pub(super) estimate_bps: Option<u64>,
+    /// The picture cannot be made smaller.
+    pub(super) is_lowest: bool,
 }
 
 /// Leaves out pictures that a viewer's link has no room for: first those that nothing refers to and one temporal layer after the
@@ -66,6 +68,11 @@ impl Thinning {
         self.left_out
     }
 
+    /// True while what was there when the viewer came is on its way.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.state == State::CatchingUp
+    }
+
     /// Times that more or fewer temporal layers were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
         self.temporal.switches()
@@ -73,7 +80,9 @@ impl Thinning {
 
     /// Whether a picture goes out on that link.
     pub(super) fn admits(&mut self, now: Instant, picture: &Picture, link: Link) -> bool {
-        let Link { is_new, backlog, estimate_bps } = link;
+        let Link { is_new, backlog, estimate_bps, is_lowest } = link;
+        // A smaller picture comes before fewer of them.
+        let (late, carried) = if is_lowest { (backlog, estimate_bps) } else { (Duration::ZERO, None) };
         let flags = picture.flags;
         if self.track.replace(picture.track) != Some(picture.track) {
             self.temporal.restart();
@@ -85,10 +94,10 @@ impl Thinning {
         }
         let is_key = flags.contains(FrameFlags::KEYFRAME);
         let admitted = match self.state {
-            State::CatchingUp => self.temporal.admits(now, picture, Duration::ZERO, estimate_bps),
+            State::CatchingUp => self.temporal.admits(now, picture, Duration::ZERO, carried),
             State::Frozen(_) if is_key && backlog < TOO_LATE => {
                 self.state = State::Flowing;
-                self.temporal.admits(now, picture, backlog, estimate_bps)
+                self.temporal.admits(now, picture, late, carried)
             }
             State::Frozen(_) => false,
             State::Flowing if backlog >= TOO_LATE => {
@@ -97,7 +106,7 @@ impl Thinning {
             }
             State::Flowing => {
                 let has_room = backlog < LATE || !flags.contains(FrameFlags::DISPOSABLE);
-                self.temporal.admits(now, picture, backlog, estimate_bps) && has_room
+                self.temporal.admits(now, picture, late, carried) && has_room
             }
         };
         self.left_out = self.left_out.saturating_add(u64::from(!admitted));
@@ -126,7 +135,7 @@ mod tests {
     impl Thinning {
         fn takes(&mut self, now: Instant, flags: FrameFlags, is_new: bool, backlog: Duration) -> bool {
             let picture = Picture { track: TrackId::VIDEO, dts: Timestamp::ZERO, bytes: 1_000, flags };
-            self.admits(now, &picture, Link { is_new, backlog, estimate_bps: None })
+            self.admits(now, &picture, Link { is_new, backlog, estimate_bps: None, is_lowest: true })
         }
     }
 

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arcly_core::track::TrackMask;
 use arcly_core::{
@@ -10,6 +10,7 @@ use arcly_rtp::sdp::{Format, formats};
 
 use super::channels::Outlets;
 use super::layers::{LAYER_LABEL, Layers, Picture};
+use super::spatial::SpatialLayers;
 use super::thinning::{Link, Thinning};
 use super::{Event, Medium, Outgoing, Output, SessionStats, Transport};
 use crate::media::RtpFrame;
@@ -84,6 +85,9 @@ pub struct WhepSession {
     /// A point of the stream, and when it was.
     anchor: Option<(Timestamp, Instant)>,
     thinning: Thinning,
+    spatial: SpatialLayers,
+    /// What pictures were sent of last.
+    track: Option<TrackId>,
     out_of_order: u64,
     /// Somebody has to ask for a keyframe of these.
     wanted: TrackMask,
@@ -102,6 +106,8 @@ impl WhepSession {
             edge: None,
             anchor: None,
             thinning,
+            spatial: SpatialLayers::new(),
+            track: None,
             out_of_order: 0,
             wanted: TrackMask::NONE,
         }
@@ -125,7 +131,7 @@ impl WhepSession {
             .lanes
             .iter()
             .map(|lane| lane.layers.switches())
-            .fold(self.thinning.switches(), u64::saturating_add);
+            .fold(self.thinning.switches().saturating_add(self.spatial.switches()), u64::saturating_add);
         let frames_thinned = self.thinning.left_out();
         let frames_out_of_order = self.out_of_order;
         let stats = *self.transport.stats();
@@ -210,9 +216,8 @@ impl WhepSession {
         }
         let Some(lane) = self.lanes.iter().position(|lane| lane.layers.has(frame.track)) else { return };
         let Some(pts) = self.place(lane, frame.pts).filter(|_| self.transport.is_connected()) else { return };
-        if !self.admits(now, lane, frame) {
-            return;
-        }
+        let Some(layer) = self.admits(now, lane, frame) else { return };
+        let packets = frame.packets_of(layer);
         let moment = self.moment(now, pts);
         let Some(lane) = self.lanes.get_mut(lane) else { return };
         if lane.kind == TrackKind::Video {
@@ -222,8 +227,8 @@ impl WhepSession {
         }
         let start = lane.stamp(pts);
         let first = lane.sequence;
-        lane.sequence = lane.sequence.saturating_add(u64::try_from(frame.packets.len()).unwrap_or_default());
-        let packets = frame.packets.iter().zip(first..).map(|(packet, sequence)| Outgoing {
+        lane.sequence = lane.sequence.saturating_add(u64::try_from(packets.len()).unwrap_or_default());
+        let packets = packets.iter().zip(first..).map(|(packet, sequence)| Outgoing {
             payload_type: lane.payload_type,
             sequence,
             timestamp: start.wrapping_add(packet.ticks),
@@ -234,28 +239,37 @@ impl WhepSession {
         self.transport.send(now, lane.medium, packets);
     }
 
-    /// Whether a frame goes out: a picture does when it is of the layer that is sent, and the link has room for it.
-    fn admits(&mut self, now: Instant, lane: usize, frame: &RtpFrame) -> bool {
+    /// Whether a frame goes out, and with which of its spatial layers: a picture does when it is of the layer that is sent, and the link
+    /// has room for it.
+    fn admits(&mut self, now: Instant, lane: usize, frame: &RtpFrame) -> Option<u8> {
         let estimate_bps = self.transport.stats().estimate_bps;
         let Some(lane) = self.lanes.get_mut(lane).filter(|lane| lane.kind == TrackKind::Video) else {
-            return true;
+            return Some(u8::MAX);
         };
-        let bytes = frame.packets.iter().map(|packet| packet.data.len() as u64).sum();
         let RtpFrame { track, dts, flags, .. } = *frame;
-        let picture = Picture { track, dts, bytes, flags };
+        let bytes = frame.sizes().last().unwrap_or_default();
+        let mut picture = Picture { track, dts, bytes, flags };
         let is_sent = lane.layers.admits(now, picture, estimate_bps);
         lane.layers.take_request(now).into_iter().for_each(|track| self.wanted.insert(track));
         self.transport.set_desired(lane.layers.best_bps());
         if !is_sent {
-            return false;
+            return None;
+        }
+        if self.track.replace(track) != Some(track) {
+            self.spatial.restart();
         }
         let backlog = self.transport.backlog(lane.medium);
         let is_new = self.edge.is_none_or(|edge| frame.pts >= edge);
-        let admitted = self.thinning.admits(now, &picture, Link { is_new, backlog, estimate_bps });
-        if self.thinning.take_request(now, backlog) {
+        let link = Link { is_new, backlog, estimate_bps, is_lowest: true };
+        let waits = if self.thinning.is_catching_up() { Duration::ZERO } else { backlog };
+        let layer = self.spatial.choose(now, &picture, frame.sizes(), Link { backlog: waits, ..link });
+        picture.bytes = frame.sizes().take(usize::from(layer).saturating_add(1)).last().unwrap_or_default();
+        let link = Link { is_lowest: self.spatial.is_lowest(), ..link };
+        let admitted = self.thinning.admits(now, &picture, link);
+        if self.thinning.take_request(now, backlog) || self.spatial.take_request(now) {
             self.wanted.insert(track);
         }
-        admitted
+        admitted.then_some(layer)
     }
 
     /// Where on the viewer's timeline a frame is; sound of before it came is nowhere.

@@ -110,3 +110,87 @@ fn where_no_picture_says_that_more_layers_are_possible_a_keyframe_is_asked_for()
     let late = came.iter().filter(|n| **n >= encoder.next - 250).count();
     assert_eq!(late, 250, "it has led to all layers");
 }
+
+/// Pictures in two spatial layers, as Chromium publishes them (`L3T3_KEY`), out of our own depacketizer.
+fn chromium() -> (Vec<Vec<Bytes>>, Vec<MediaFrame>) {
+    use arcly_codec::vpx::superframe;
+    use arcly_rtp::payload::{Depacketizer, Encoding, Payload};
+
+    let mut rest = &include_bytes!("../../../../arcly-rtp/tests/captures/chromium_156_vp9_l2t3_key.bin")[..];
+    let (mut published, mut units) = (Vec::new(), Vec::new());
+    let mut depacketizer = Depacketizer::new(&Encoding::Vp9, 90_000, 0);
+    while let Some((len, more)) = rest.split_first_chunk() {
+        let (picture, more) = more.split_at(u32::from_be_bytes(*len) as usize);
+        let frames: Vec<Bytes> =
+            superframe(picture).unwrap().into_iter().map(Bytes::copy_from_slice).collect();
+        for (spatial, frame) in (0_u8..).zip(&frames) {
+            let data = [&[0x2C, spatial << 1, 0][..], frame].concat().into();
+            let ticks = i64::try_from(published.len()).unwrap();
+            let payload = Payload { ticks, marker: usize::from(spatial) + 1 == frames.len(), data };
+            depacketizer.push(&payload, &mut units).unwrap();
+        }
+        published.push(frames);
+        rest = more;
+    }
+    let frame = |(n, unit): (i64, arcly_rtp::payload::Unit)| {
+        let flags = if n == 0 { FrameFlags::KEYFRAME } else { FrameFlags::empty() };
+        let at = Timestamp::from_millis(40 * n);
+        MediaFrame::new(TrackId::VIDEO, at, unit.data).with_flags(unit.flags | flags)
+    };
+    (published, (0..).zip(units).map(frame).collect())
+}
+
+fn joined(packets: &[crate::media::RtpPayload]) -> Vec<u8> {
+    packets.iter().flat_map(|packet| &packet.data[1..]).copied().collect()
+}
+
+#[test]
+fn packets_of_fewer_spatial_layers_are_a_whole_picture() {
+    let (published, frames) = chromium();
+    let tracks = TrackSet::new([Track::new(TrackId::VIDEO, CodecId::Vp9, CodecConfig::None)]);
+    let packets = packets(&tracks, &frames);
+    assert_eq!(packets.len(), published.len());
+    for ((packet, layers), frame) in packets.iter().zip(&published).zip(&frames) {
+        assert_eq!(packet.lower.len(), 1);
+        assert_eq!(joined(packet.packets_of(0)), layers[0], "as it was published, and shown");
+        assert_eq!(joined(packet.packets_of(1)), frame.payload);
+        assert_eq!(joined(packet.packets_of(7)), frame.payload);
+        assert!(packet.lower.iter().chain([&packet.packets]).all(|packets| packets.last().unwrap().marker));
+    }
+}
+
+#[test]
+fn a_narrow_link_is_sent_a_smaller_picture_of_the_same_stream() {
+    let (published, frames) = chromium();
+    let tracks = TrackSet::new([Track::new(TrackId::VIDEO, CodecId::Vp9, CodecConfig::None)]);
+    let mut pair = viewer(&[MediaKind::Video]);
+    pair.session.choose(&tracks).unwrap();
+    pair.connect();
+    // 0.5 Mbit/s, a quarter of it in the lower layer; the stream is played over and over.
+    let all = packets(&tracks, &frames);
+    let mut sizes = Vec::new();
+    for bps in [20_000_000, 350_000, 20_000_000] {
+        pair.bottleneck = Some((bps, pair.now));
+        let mut whole = [0; 2];
+        for round in 0..60 {
+            let before = pair.packets.len();
+            for packet in &all {
+                pair.session.send(pair.now, packet);
+                pair.run(Duration::from_millis(40));
+            }
+            pair.run(Duration::from_millis(200));
+            let came = pair.packets[before..].iter().flat_map(|packet| &packet.payload[1..]).count();
+            let lowest: usize = published.iter().map(|layers| layers[0].len()).sum();
+            if round >= 30 {
+                whole[usize::from(came > 2 * lowest)] += 1;
+            }
+        }
+        sizes.push(whole);
+    }
+    let [wide, narrow, last] = sizes[..] else { panic!("{sizes:?}") };
+    assert_eq!(wide, [0, 30], "{sizes:?}");
+    assert!(narrow[0] >= 25 && last[1] >= 25, "{sizes:?}");
+    let numbers: std::collections::BTreeSet<u64> = pair.packets.iter().map(|packet| *packet.seq_no).collect();
+    assert_eq!(numbers.len() as u64, numbers.last().unwrap() - numbers.first().unwrap() + 1);
+    assert!(pair.session.stats().layer_switches >= 2);
+}
