@@ -194,8 +194,20 @@ pub fn av1_units(data: &[u8]) {
     }
 }
 
-/// VP8 and VP9 headers and records.
+/// The frame hidden or shown.
+fn vp9_frame(data: &[u8], shown: bool) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    vpx::Vp9Layers::default().put(data, shown, &mut out);
+    out.into()
+}
+
+/// VP8 and VP9 headers and records; what is hidden and shown again is hidden as it was.
 pub fn vpx_frames(data: &[u8]) {
+    for frame in vpx::superframe(data).unwrap_or_default().into_iter().chain([data]) {
+        let hidden = vp9_frame(frame, false);
+        assert!(hidden.len().abs_diff(frame.len()) <= 1);
+        assert_eq!(vp9_frame(&vp9_frame(&hidden, true), false), hidden);
+    }
     roundtrip_record(&Bytes::copy_from_slice(data), vpx::decode_config, vpx::encode_config);
     if let Ok(frame) = vpx::Vp9Frame::decode(data) {
         assert_eq!(frame.key, frame.format.is_some());

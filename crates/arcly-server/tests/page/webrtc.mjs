@@ -1,8 +1,9 @@
 // The pages that speak WebRTC, in Chromium; reports how it went as one line of JSON.
-// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `fall-back`), the server's address, the stream's path (of `play`
+// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `temporal`, `spatial`, `fall-back`), the server's address, the stream's path (of `play`
 // several, with commas between), seconds to watch, how often to join, the folder of node_modules, Chromium, a PNG to write.
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
 import { launch } from "./chromium.mjs";
 
 const [task, server, streams, seconds, joins, modules, executablePath, screenshot] = process.argv.slice(2);
@@ -222,7 +223,72 @@ const rateOf = (player) => player.evaluate(async () => {
   return (8000 * ((await bytes()) - before)) / (performance.now() - began);
 });
 
+// Publishes the camera in VP9 with these layers (webrtc-svc), without our page, which has no choice for them.
+async function inLayers(mode, width, height) {
+  const page = await open(server + "/");
+  await page.evaluate(async ([address, mode, width, height]) => {
+    const media = await navigator.mediaDevices.getUserMedia({ video: { width, height, frameRate: 20 }, audio: true });
+    const pc = new RTCPeerConnection();
+    window.publishing = pc;
+    pc.addTrack(media.getAudioTracks()[0]);
+    const video = pc.addTransceiver(media.getVideoTracks()[0], { direction: "sendonly", sendEncodings: [{ scalabilityMode: mode, maxBitrate: 1500000 }] });
+    video.setCodecPreferences(RTCRtpSender.getCapabilities("video").codecs.filter(({ mimeType }) => mimeType === "video/VP9"));
+    await pc.setLocalDescription();
+    const answer = await fetch(address, { method: "POST", headers: { "content-type": "application/sdp" }, body: pc.localDescription.sdp });
+    if (!answer.ok) throw new Error(await answer.text());
+    await pc.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+  }, [url("/whip"), mode, width, height]);
+  await untilServer("/api/v1/streams/" + stream, (info) => info?.frames_in > 60);
+  return page;
+}
+
+// Pictures in a second that a player decodes, how wide they are, and what the publisher makes of the layers.
+const decodes = (player) => player.evaluate(async () => {
+  const sample = async () => (await playing.session.statistics()).inbound.video;
+  const [began, before] = [performance.now(), await sample()];
+  await new Promise((done) => setTimeout(done, 2000));
+  const after = await sample();
+  return { width: after.frameWidth, rate: (1000 * (after.framesDecoded - before.framesDecoded)) / (performance.now() - began) };
+});
+
+// Somebody sees all layers, and somebody else on a link of a part of that fewer, until `differ` says so of what they decode.
+async function withFewerLayers(mode, [width, height], part, differ) {
+  const page = await inLayers(mode, width, height);
+  const player = await open(url("?player=whep"));
+  await until(player, () => playing?.session?.isConnected);
+  await player.click("#sound");
+  await goesOn(player, 10);
+  // What others are given of it.
+  const video = await fetch(url(".mp4")).then(async ({ body }) => {
+    const chunks = [];
+    const end = performance.now() + 4000;
+    for await (const chunk of body) if (chunks.push(chunk) && performance.now() > end) break;
+    return Buffer.concat(chunks);
+  });
+  report.file = screenshot.replace(".png", ".mp4");
+  await writeFile(report.file, video);
+  report.rate = await rateOf(player);
+  const link = await detour(await portOf(player), { bps: report.rate * part });
+  const thin = await open(url("?player=whep"), link.change);
+  await until(thin, () => playing?.session?.isConnected);
+  await thin.click("#sound");
+  await goesOn(thin, 10);
+  for (const end = performance.now() + timeout; ; ) {
+    [report.best, report.thin] = await Promise.all([decodes(player), decodes(thin)]);
+    if (differ(report.best, report.thin)) break;
+    if (performance.now() > end) throw new Error("both see the same: " + JSON.stringify(report));
+  }
+  // It is a picture that moves.
+  report.goesOn = await goesOn(thin, 10);
+  report.mode = await page.evaluate(() => publishing.getSenders().flatMap((sender) => sender.getParameters().encodings.map(({ scalabilityMode }) => scalabilityMode)).filter(Boolean));
+  report.fits = await fits(thin);
+  link.close();
+}
+
 const tasks = {
+  temporal: () => withFewerLayers("L1T3", [640, 360], 0.7, (best, thin) => thin.rate > 1 && best.rate > 1.4 * thin.rate),
+  spatial: () => withFewerLayers("L3T3_KEY", [960, 540], 0.5, (best, thin) => thin.rate > 1 && best.width > 1.4 * thin.width),
+
   async play() {
     report.seen = {};
     let page;
