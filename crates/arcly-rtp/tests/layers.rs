@@ -1,4 +1,5 @@
 //! Temporal layers as payload descriptors name them.
+#![allow(clippy::unwrap_used, reason = "in a test that is an assertion")]
 
 use std::path::Path;
 use std::process::Command;

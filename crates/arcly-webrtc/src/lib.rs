@@ -10,6 +10,7 @@
 //! | RFC 6184, RFC 7798, RFC 7741, RFC 9628, AV1, RFC 7587, RFC 3551 | payload formats | [`arcly_rtp::payload`] |
 //! | RFC 6464 | how loud sound is, read where it comes in | [`session`] |
 //! | RFC 8831, RFC 8832, RFC 8841 | data channels: a track is a channel, a frame a message | [`session`] |
+//! | `scalabilityMode` (W3C webrtc-svc): RFC 7741 §4.2, RFC 9628 §4.2 | layers within an encoding, and which of them a viewer gets | [`session`], [`media`] |
 //! | RFC 8853 (simulcast) | a publisher's layers, and which of them a viewer gets | [`session`] |
 //! | RFC 8827: DTLS, SRTP; RFC 4588: RTX; transport-wide congestion control | | [str0m](https://docs.rs/str0m) |
 //!
@@ -24,8 +25,7 @@
 //!
 //! # What is not done
 //!
-//! Spatial layers within one encoding (SVC: all of them are sent; temporal ones are left out where
-//! the link is narrow), and sound in a codec
+//! AV1's spatial layers one by one (all of them are sent) and its dependency descriptor, and sound in a codec
 //! that browsers do not know: a stream with AAC is played without sound where nobody makes Opus of it.
 //!
 //! Guarantees: no datagram costs memory before it has shown that it belongs to a session; everything that a peer can make grow has

@@ -248,7 +248,7 @@ fn message(frame: &MediaFrame) -> RtpFrame {
     let payload = Some(&frame.payload[..]).filter(|payload| payload.len() <= MAX_MESSAGE_BYTES);
     let packet = payload.map(|payload| RtpPayload { marker: true, ticks: 0, data: payload.into() });
     let MediaFrame { track, dts, pts, flags, .. } = *frame;
-    RtpFrame { track, dts, pts, flags, packets: packet.into_iter().collect() }
+    RtpFrame { track, dts, pts, flags, packets: packet.into_iter().collect(), lower: Box::default() }
 }
 
 #[derive(Default)]

@@ -28,6 +28,8 @@
 //! [`TOO_LATE`], all up to a keyframe. What waits is bounded by that, and is not the viewer's delay. Of a stream in several layers a
 //! viewer is sent the best that its link carries, and another one from a keyframe on.
 //!
+//! Before that a picture in spatial layers (VP9) becomes smaller, and larger again at a keyframe.
+//!
 //! Guarantees: no datagram but a check that knows the session's password makes an address count; what comes from elsewhere is
 //! dropped before DTLS and SRTP see it. Checks are answered and never sent, so that no peer can make this side send anything to
 //! an address that has not asked itself; but for those of a transport that was offered here, which go to the candidates of the answer.
