@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use arcly_testkit::need;
-use arcly_testkit::process::{Arcly, Guard, run_ok};
+use arcly_testkit::process::{Arcly, Guard, run, run_ok};
 use serde_json::Value;
 
 use super::{PATIENCE, alone, publish, publish_with, report, until};
