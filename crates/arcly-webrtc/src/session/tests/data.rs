@@ -31,7 +31,7 @@ fn publisher_with(kinds: &[MediaKind], channels: &[ChannelConfig]) -> Pair<WhipS
     pair(Role::Publisher, kinds, channels, WhipSession::new)
 }
 
-fn viewer_with(kinds: &[MediaKind]) -> Pair<WhepSession> {
+pub(super) fn viewer_with(kinds: &[MediaKind]) -> Pair<WhepSession> {
     pair(Role::Viewer, kinds, &[channel("", "")], |transport, _| WhepSession::new(transport, 7))
 }
 
