@@ -11,7 +11,7 @@ use arcly_testkit::clips;
 use arcly_testkit::ffprobe::{self, Times};
 use arcly_testkit::program::Program;
 use arcly_testkit::{framehash, http, need, process};
-use interop::{LIMIT, Scene, assert_received, publish};
+use interop::{LIMIT, Scene, assert_received, certificate, publish};
 
 const NGINX: &str = r#"
 load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
@@ -191,6 +191,46 @@ fn from_arcly_to_arcly_to_arcly_over_webrtc() {
     let (skipped, thinned) = (skipped.sum::<usize>(), pictures_left_out(&middle));
     eprintln!("over WebRTC: {} packets, {skipped} skipped, {thinned} left out in the middle", got.len());
     assert!(got.len() >= 30, "{skipped} of {}", got.len());
+}
+
+/// The same over HTTPS, whose certificate the origin and the edge trust because they are told to. Whoever is not told so is shown nothing.
+#[test]
+fn whip_and_whep_over_https() {
+    let ff5 = need!(ffmpeg);
+    let file = clips::H264_BASELINE.file(&ff5);
+    let ((cert, config), (other, _)) = (certificate("webrtc_shown"), certificate("webrtc_other"));
+    let middle =
+        Scene::start_with("relay_https_middle", &config, &[("ARCLY_HTTP__TLS_LISTEN", "127.0.0.1:0")]);
+    let at = |role: &str| format!("{role}+https://{}/live/x/{role}", middle.addr("https"));
+    let trusting = |name: &str| Scene::start_with(name, "", &[("SSL_CERT_FILE", &cert)]);
+    let (origin, edge) = (trusting("relay_https_origin"), trusting("relay_https_edge"));
+    origin.relay("live/x", &at("whip"));
+    edge.relay(&at("whep"), "live/copy");
+    let player = edge.ffmpeg_plays("player", &ff5, &edge.rtmp("live/copy"));
+    edge.until_readers("live/copy", 1);
+    let mut command = Command::new(&ff5);
+    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i"]).arg(&file);
+    let mut publisher =
+        Program::start("publisher", command.args(["-c", "copy", "-f", "flv", &origin.rtmp("live/x")]));
+    edge.until("live/copy", "there for a while", |stream| stream["frames_in"].as_u64() >= Some(60));
+    let url = at("whep");
+    let probe = |trusted: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_arcly"));
+        command.args(["probe", "--json", "--time", "1s", &url]);
+        command.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
+        command
+    };
+    let report = process::run_ok(&mut probe(&cert), LIMIT);
+    assert!(report.contains("\"h264\""), "{report}");
+    let refused = process::run(&mut probe(&other), LIMIT);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("certificate"), "{said}");
+    publisher.signal("INT");
+    publisher.end(LIMIT);
+    // Every picture is one that was sent.
+    let (sent, got) = (framehash::of_file(&ff5, &file).packets, player.listing().packets);
+    let is_sent = |hash: &str| sent.iter().any(|packet| packet.hash == hash);
+    assert!(got.len() >= 30 && got.iter().all(|packet| is_sent(&packet.hash)), "{} packets", got.len());
 }
 
 /// Pictures for which viewers' links had no room, in all sessions over WebRTC that a server had; waits until the last one is over.

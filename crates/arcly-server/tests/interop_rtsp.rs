@@ -166,21 +166,6 @@ fn relays_and_probes_speak_rtsp() {
     assert!(packets.iter().any(|packet| packet.kind == "video") && packets.iter().any(|p| p.kind == "audio"));
 }
 
-/// A certificate for this machine's own address, in a file, and the configuration of a server that shows it over RTSPS alone.
-fn certificate(name: &str) -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    let put = |suffix: &str, text: String| {
-        let path = clips::scratch().join(format!("{name}.{suffix}"));
-        std::fs::write(&path, text).expect("the target folder is writable");
-        path.display().to_string()
-    };
-    let (cert, key) = (put("cert", made.cert.pem()), put("key", made.signing_key.serialize_pem()));
-    let config = format!(
-        "[tls]\ncert = '{cert}'\nkey = '{key}'\n[rtmp]\ntls_listen = 'off'\n[http]\ntls_listen = 'off'\n"
-    );
-    (cert, config)
-}
-
 /// Where it listens for that.
 const SECURE: &[(&str, &str)] = &[("ARCLY_RTSP__TLS_LISTEN", "127.0.0.1:0")];
 
@@ -190,7 +175,7 @@ fn rtsps_from_server_to_server() {
     let ff5 = need!(ffmpeg);
     let file = clips::H264_AAC.file(&ff5);
     let sent = framehash::of_file(&ff5, &file).packets;
-    let (cert, config) = certificate("origin");
+    let (cert, config) = interop::certificate("origin");
     let origin = Scene::start_with("rtsps_origin", &config, SECURE);
     let rtsps = |path: &str| format!("rtsps://{}/{path}", origin.addr("rtsps"));
     let config = format!("[[relays]]\nfrom = '{}'\nto = 'live/pulled'\n", rtsps("live/x"));
@@ -210,7 +195,7 @@ fn rtsps_from_server_to_server() {
 #[test]
 fn certificates_of_rtsps_are_verified() {
     let ff5 = need!(ffmpeg);
-    let ((cert, config), (other, _)) = (certificate("shown"), certificate("other"));
+    let ((cert, config), (other, _)) = (interop::certificate("shown"), interop::certificate("other"));
     let origin = Scene::start_with("rtsps_verified", &config, SECURE);
     let _publisher =
         announces_without_end(&ff5, &clips::LONG.file(&ff5), &rtsp(origin.addr("rtsp"), "live/x"));
