@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock;
 use crate::close::CloseReason;
 use crate::error::{Result, StreamError};
 use crate::frame::MediaFrame;
@@ -15,7 +17,7 @@ use crate::key::StreamKey;
 use crate::level::AudioLevel;
 use crate::media::MediaEvent;
 use crate::registry::ClientInfo;
-use crate::stream::Stream;
+use crate::stream::{KEYFRAME_INTERVAL, Stream};
 use crate::track::{TrackId, TrackMask, TrackSet};
 use crate::via::Via;
 
@@ -38,6 +40,8 @@ pub struct PublisherState {
     keyframe: Notify,
     /// The tracks that a keyframe is wanted of.
     wanted: AtomicU64,
+    /// When one of all tracks was wanted last, of a publisher that can be asked for no other.
+    all_asked: Mutex<Option<Instant>>,
 }
 
 impl PublisherState {
@@ -54,6 +58,7 @@ impl PublisherState {
             ended: CancellationToken::new(),
             keyframe: Notify::new(),
             wanted: AtomicU64::new(0),
+            all_asked: Mutex::new(None),
         }
     }
 
@@ -177,9 +182,19 @@ impl Publisher {
         self.close_reason().unwrap_or(CloseReason::Shutdown)
     }
 
-    /// Completes when a reader needs a keyframe, of whatever track: for publishers that can only be asked for one of all. Cancel safe.
+    /// Completes when a reader needs a keyframe, of whatever track: for publishers that can only be asked for one of all. At most twice a
+    /// second, whatever tracks are asked for, as each time it is all of them. Cancel safe.
     pub async fn keyframe_requested(&self) {
-        self.keyframe_requested_of().await;
+        loop {
+            self.keyframe_requested_of().await;
+            let now = clock::now();
+            let mut asked = self.state.all_asked.lock();
+            // What was asked for a moment ago comes for this one, too.
+            if asked.is_none_or(|at| now.saturating_duration_since(at) >= KEYFRAME_INTERVAL) {
+                *asked = Some(now);
+                return;
+            }
+        }
     }
 
     /// Completes when a reader needs a keyframe, and says of which tracks: of each at most twice a second. There may be more in it than

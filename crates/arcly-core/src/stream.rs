@@ -28,7 +28,7 @@ use crate::track::{TrackId, TrackMask, TrackSet};
 use crate::via::{Hop, Via};
 
 /// Shortest time between two requests to a publisher for a keyframe of one track.
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+pub(crate) const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a stream without publisher and readers is kept.
 const IDLE: Duration = Duration::from_secs(5);
 

@@ -365,6 +365,26 @@ async fn keyframes_are_asked_for_by_track_and_of_each_so_often() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_can_be_asked_for_all_alone_is_asked_so_often_whatever_is_wanted() {
+    let engine = engine(AppSpec::new("live"));
+    let publisher = publish(&engine).await.unwrap();
+    let stream = engine.stream(&key()).unwrap();
+    let one = [TrackId::VIDEO].into_iter().collect::<TrackMask>();
+    let mut requests = 0;
+    for n in 0..100 {
+        if n % 2 == 0 {
+            stream.request_keyframe_of(one)
+        } else {
+            stream.request_keyframe()
+        }
+        requests +=
+            u32::from(timeout(Duration::from_millis(20), publisher.keyframe_requested()).await.is_ok());
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!((4..=9).contains(&requests), "{requests} in two to four seconds");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_tracks_comes_before_the_first_frame_that_needs_it() {
     let engine = engine(AppSpec::new("live"));
     let mut publisher = publish(&engine).await.unwrap();
