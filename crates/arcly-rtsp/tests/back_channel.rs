@@ -5,6 +5,7 @@ mod serving;
 
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcly_core::contract::auth::{ActionSet, NameRule, StaticUsers};
 use arcly_core::log::{LagPolicy, Read, StartMode};
@@ -75,6 +76,17 @@ async fn set_up(raw: &mut Raw, url: &str, medium: usize, transport: &str) -> Opt
     (setup.status == Status::OK).then(|| setup.headers.get("Transport").unwrap().parse().unwrap())
 }
 
+/// Plays in datagrams from these ports, and may say something.
+async fn play(raw: &mut Raw, url: &str, pairs: &[(UdpSocket, UdpSocket); 2]) {
+    describe(raw, url).await;
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    for (medium, (rtp, rtcp)) in [0, 2].into_iter().zip(pairs) {
+        let transport = format!("RTP/AVP;unicast;client_port={}-{}", port(rtp), port(rtcp));
+        set_up(raw, url, medium, &transport).await.unwrap();
+    }
+    assert_eq!(raw.ask(Request::new(Method::Play, url)).await.status, Status::OK);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_player_says_over_the_connection_is_a_stream() {
     let serving = Serving::with(config(), None).await;
@@ -98,18 +110,33 @@ async fn what_a_player_says_in_datagrams_is_a_stream() {
     let serving = Serving::with(config(), None).await;
     let (url, publishing) = (serving.url(), serving.publish(LONG));
     let mut raw = Raw::connect(serving.address).await;
-    describe(&mut raw, &url).await;
     let pairs = [port_pair(), port_pair()];
-    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
-    for (medium, (rtp, rtcp)) in [0, 2].into_iter().zip(&pairs) {
-        let transport = format!("RTP/AVP;unicast;client_port={}-{}", port(rtp), port(rtcp));
-        set_up(&mut raw, &url, medium, &transport).await.unwrap();
-    }
-    assert_eq!(raw.ask(Request::new(Method::Play, &url)).await.status, Status::OK);
+    play(&mut raw, &url, &pairs).await;
     for n in 0..20 {
         pairs[1].0.send_to(&word(n), ("127.0.0.1", serving.ports.rtp)).unwrap();
     }
     hear(&mut listener(&serving).await, 20).await;
+    publishing.abort();
+}
+
+/// What was agreed on before has its time for what is still on the way, and what is agreed on anew does not end with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_player_that_begins_anew_at_once_is_heard_for_longer_than_what_was_before_would_have_been() {
+    let serving = Serving::with(config(), None).await;
+    let (url, publishing) = (serving.url(), serving.publish(LONG));
+    let mut raw = Raw::connect(serving.address).await;
+    let pairs = [port_pair(), port_pair()];
+    play(&mut raw, &url, &pairs).await;
+    assert_eq!(raw.ask(Request::new(Method::Teardown, &url)).await.status, Status::OK);
+    raw.session = None;
+    play(&mut raw, &url, &pairs).await;
+    // In real time, which is longer than a publisher's last datagrams are waited for.
+    let mut words = tokio::time::interval(Duration::from_millis(20));
+    for n in 0..40 {
+        words.tick().await;
+        pairs[1].0.send_to(&word(n), ("127.0.0.1", serving.ports.rtp)).unwrap();
+    }
+    hear(&mut listener(&serving).await, 40).await;
     publishing.abort();
 }
 

@@ -384,11 +384,12 @@ where
                 if self.session.presentation().is_none() {
                     self.make_keys();
                 }
+                // What begins anew does not share its end with what was before.
+                if intent == Intent::Publish || self.stopped.is_some() {
+                    (self.ingest, self.inbox, self.stopped) = (None, None, None);
+                }
                 match intent {
-                    Intent::Publish => {
-                        (self.ingest, self.inbox, self.stopped) = (None, None, None);
-                        self.request_publish(&target, credentials);
-                    }
+                    Intent::Publish => self.request_publish(&target, credentials),
                     Intent::Play => self.request_play(&target, Some(credentials), Decision::Open),
                 }
             }
