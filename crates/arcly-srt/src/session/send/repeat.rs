@@ -209,7 +209,8 @@ impl Sender {
             self.mark_silent(now, first, round);
             self.mark_silent(now, newest, round);
         } else {
-            (first..next).for_each(|index| self.mark_silent(now, index, round));
+            // In a hurry goes what is made up for below, one after the other.
+            (first..next).for_each(|index| self.mark_silent(now, index, whole));
         }
         self.mark_unconfirmed(now, first, round);
         if self.due(newest).is_none_or(|due| due < now) {

@@ -1,5 +1,7 @@
 //! Agreement, good and bad packets, and the end.
 
+use std::collections::HashMap;
+
 use super::*;
 use crate::config::TransmissionMode;
 use crate::session::{SendError, SendOptions};
@@ -136,6 +138,34 @@ fn s20b_a_peer_that_asks_all_the_time_gets_twice_the_bitrate_at_most() {
     }
     let totals = pair.caller.connection.statistics(pair.now).totals;
     assert!(totals.pkt_retrans <= totals.pkt_sent_unique * 6 / 5, "{totals:?}");
+}
+
+/// What a peer says nothing of is repeated once in a round trip; what is repeated sooner is an eighth, of one that does not repeat its
+/// requests as well.
+#[test]
+fn s20b_of_what_nobody_has_asked_for_an_eighth_is_repeated_in_a_hurry() {
+    let latency = Config { receiver_latency: ms(2_000), peer_latency: ms(2_000), ..Config::default() };
+    let mut pair = Pair::new(latency.clone(), Config { periodic_nak: false, ..latency });
+    let round = pair.caller.connection.statistics(pair.now).instant.ms_rtt;
+    let (mut left, mut hurried) = (HashMap::<u32, Instant>::new(), 0);
+    for n in 0..2_000_u64 {
+        if n < 1_000 {
+            let payload = Bytes::from_static(&[0; 1_316]);
+            pair.caller.connection.send(pair.now, payload, SendOptions::default()).unwrap();
+            pair.caller.drain();
+        }
+        pair.caller.time_out(pair.now);
+        for datagram in pair.caller.sent.drain(..) {
+            let Packet::Data(packet) = Packet::decode(&datagram).unwrap() else { continue };
+            let seq = u32::try_from(SEQ.distance_to(packet.header.seq)).unwrap();
+            let before = left.insert(seq, pair.now);
+            hurried += usize::from(before.is_some_and(|at| (pair.now - at).as_secs_f64() * 1_000.0 < round));
+        }
+        pair.now += ms(1);
+    }
+    let totals = pair.caller.connection.statistics(pair.now).totals;
+    assert!(totals.pkt_retrans > 500, "{totals:?}");
+    assert!(hurried <= 1_000 / 8 + 64, "{hurried} of {totals:?}");
 }
 
 #[test]
