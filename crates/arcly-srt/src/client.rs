@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +22,13 @@ use arcly_core::{
     CloseReason, Phase, PublishRegistry, PublishRequest, Result, StreamError, StreamKey, Subscription,
 };
 use arcly_mux::ts::{Muxer, Packetizer};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::SessionError;
 use crate::media;
 use crate::socket::{Peer, Socket};
-use crate::url::{ConnectMode, SrtGroup, SrtUrl};
+use crate::url::{ConnectMode, SrtGroup, SrtPath, SrtUrl};
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -209,15 +211,16 @@ impl Client {
     async fn call_group(&self, group: &SrtGroup) -> Result<Link> {
         let mut at = self.config.addresses.clone();
         if at.is_empty() {
-            let mut found = Vec::new();
-            for path in &group.paths {
-                found.push(resolve(&path.host, path.port).await?);
-            }
+            let look = |host: String, port| async move { resolve(&host, port).await };
+            let found = resolve_all(&group.paths, look).await?;
             at = group.choose(&found).unwrap_or_default();
         }
         let Some(first) = at.first().filter(|_| at.len() == group.paths.len()) else {
             return Err(StreamError::protocol("the paths of a group are all IPv4 or all IPv6"));
         };
+        if at.iter().collect::<HashSet<_>>().len() < at.len() {
+            return Err(StreamError::protocol("two paths of the group lead to the same address"));
+        }
         let socket = Socket::bind(self.local(*first))?;
         let weights = group.paths.iter().map(|path| path.weight);
         let paths: Vec<(SocketAddr, u16)> = at.iter().copied().zip(weights).collect();
@@ -290,6 +293,26 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
     Ok(found?.collect())
 }
 
+/// Of several at the same time, so that all take no longer than one may.
+async fn resolve_all<F>(paths: &[SrtPath], look: impl Fn(String, u16) -> F) -> Result<Vec<Vec<SocketAddr>>>
+where
+    F: Future<Output = Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    let mut looking = JoinSet::new();
+    for (at, path) in paths.iter().enumerate() {
+        let one = look(path.host.clone(), path.port);
+        looking.spawn(async move { (at, one.await) });
+    }
+    let mut found = vec![Vec::new(); paths.len()];
+    while let Some(done) = looking.join_next().await {
+        let (at, addresses) = done.map_err(std::io::Error::other)?;
+        if let Some(place) = found.get_mut(at) {
+            *place = addresses?;
+        }
+    }
+    Ok(found)
+}
+
 /// A failure to connect, in the engine's terms.
 fn stream_error(error: SessionError) -> StreamError {
     match error {
@@ -297,5 +320,28 @@ fn stream_error(error: SessionError) -> StreamError {
         SessionError::Crypto(error) => StreamError::protocol(error.to_string()),
         SessionError::Filter(error) => StreamError::protocol(error.to_string()),
         error => StreamError::Closed(error.reason()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In virtual time.
+    #[tokio::test(start_paused = true)]
+    async fn the_names_of_a_group_are_looked_up_at_the_same_time_and_stay_in_order() {
+        let path = |n: u16| SrtPath { host: "a.test".to_owned(), port: n, weight: 0 };
+        let paths: Vec<_> = (1..=8).map(path).collect();
+        let look = |_, port: u16| async move {
+            // The last one is there first.
+            tokio::time::sleep(RESOLVE - Duration::from_millis(port.into())).await;
+            Ok(vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)])
+        };
+        let began = tokio::time::Instant::now();
+        let found = resolve_all(&paths, look).await.unwrap();
+        assert!(began.elapsed() < RESOLVE, "{:?}", began.elapsed());
+        assert_eq!(found.concat().iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8]);
+        let none = |_, _| async { Err(StreamError::Closed(CloseReason::NotFound)) };
+        assert!(resolve_all(&paths, none).await.is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::str::FromStr;
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -206,6 +207,10 @@ fn group(parser: &mut Parser, elsewhere: bool, places: &[SrtPath]) -> Result<Opt
     }
     if paths.iter().any(|path| path.host.is_empty()) {
         return Err(UrlError::Host);
+    }
+    let names = paths.iter().map(|path| (path.host.to_ascii_lowercase(), path.port));
+    if names.collect::<HashSet<_>>().len() < paths.len() {
+        return Err(UrlError::Value { option: "nodes", why: "each path once" });
     }
     if parser.mode != ConnectMode::Caller {
         return Err(UrlError::Value { option: "mode", why: "a group calls" });
@@ -479,6 +484,7 @@ mod tests {
             ("srt://a:1?type=backup&nodes=b:2", value("nodes", "the URL begins srt://*? then")),
             ("srt://a:1,b?type=backup", UrlError::Port),
             ("srt://a:1,:2?type=backup", UrlError::Host),
+            ("srt://a:1,b:1,A:1?type=backup", value("nodes", "each path once")),
             ("srt://*?type=backup&nodes=a:1?wait=3", UrlError::Option("wait=3".into())),
             ("srt://*?type=backup&nodes=a:1?weight=-3", value("weight", "a number in its range")),
             ("srt://a:1,b:2?type=backup&mode=rendezvous", value("mode", "a group calls")),

@@ -296,6 +296,18 @@ async fn a_group_of_two_families_is_refused() {
     assert!(failed.to_string().contains("all IPv4 or all IPv6"), "{failed}");
 }
 
+/// And each of them goes somewhere else, whatever it is called.
+#[tokio::test]
+async fn a_group_of_one_way_twice_is_refused() {
+    let mut config = arcly_srt::ClientConfig::default();
+    config.addresses =
+        ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1"].map(|at| at.parse().expect("one")).into();
+    let client = Client::new("srt://a.test:1,b.test:1,c.test:1?grouptype=backup").expect("a URL");
+    let client = client.with_config(config);
+    let failed = client.pull(engine(), cam(), CancellationToken::new()).await.expect_err("no way");
+    assert!(failed.to_string().contains("the same address"), "{failed}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_have_passphrases_of_their_own() {
     let passphrase = |text: &str| Some(CryptoConfig::new(text.parse().expect("long enough")));
