@@ -199,8 +199,7 @@ fn whip_and_whep_over_https() {
     let ff5 = need!(ffmpeg);
     let file = clips::H264_BASELINE.file(&ff5);
     let ((cert, config), (other, _)) = (certificate("webrtc_shown"), certificate("webrtc_other"));
-    let middle =
-        Scene::start_with("relay_https_middle", &config, &[("ARCLY_HTTP__TLS_LISTEN", "127.0.0.1:0")]);
+    let middle = Scene::start_with("relay_https_middle", &config, &[]);
     let at = |role: &str| format!("{role}+https://{}/live/x/{role}", middle.addr("https"));
     let trusting = |name: &str| Scene::start_with(name, "", &[("SSL_CERT_FILE", &cert)]);
     let (origin, edge) = (trusting("relay_https_origin"), trusting("relay_https_edge"));

@@ -16,6 +16,8 @@ const LAST_LINES: Duration = Duration::from_secs(5);
 /// Listeners that most tests have no use for, as variables; a flag is stronger.
 pub const LISTENERS: &[&str] =
     &["ARCLY_RTSP__LISTEN", "ARCLY_RTSP__TLS_LISTEN", "ARCLY_SRT__LISTEN", "ARCLY_WEBRTC__LISTEN"];
+/// Those that are there with a certificate alone, and take a free port with it.
+pub const SECURE_LISTENERS: &[&str] = &["ARCLY_RTMP__TLS_LISTEN", "ARCLY_HTTP__TLS_LISTEN"];
 
 /// A child process that is killed when the test lets go of it, also by panicking.
 #[derive(Debug)]
@@ -149,15 +151,16 @@ pub struct Arcly {
 impl Arcly {
     /// Starts it and waits for `ready`. The command names the binary, usually
     /// `Command::new(env!("CARGO_BIN_EXE_arcly"))`, and its arguments; give it ports of 0. What it does not name of
-    /// [`LISTENERS`] is off, because several tests run at a time.
+    /// [`LISTENERS`] is off, and of [`SECURE_LISTENERS`] has a port of its own, because several tests run at a time.
     ///
     /// # Panics
     /// When it ends or stays silent instead; with its log.
     #[must_use]
     pub fn start(command: &mut Command) -> Self {
-        for name in LISTENERS {
+        let all = [(LISTENERS, "off"), (SECURE_LISTENERS, "127.0.0.1:0")];
+        for (name, at) in all.iter().flat_map(|(names, at)| names.iter().map(move |name| (name, at))) {
             if !command.get_envs().any(|(set, value)| set == *name && value.is_some()) {
-                command.env(name, "off");
+                command.env(name, at);
             }
         }
         let (guard, log) = Guard::logged(command.stdout(Stdio::null()));

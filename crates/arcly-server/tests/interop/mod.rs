@@ -42,8 +42,7 @@ wait_for_stream = "0s"
 grace = "0s"
 "#;
 
-/// A certificate for this machine's own address, in a file, and the configuration of a server that has it and shows it nowhere: where it
-/// does is for the environment to say.
+/// A certificate for this machine's own address, in a file, and the configuration of a server that has it.
 pub(crate) fn certificate(name: &str) -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let put = |suffix: &str, text: String| {
@@ -52,9 +51,8 @@ pub(crate) fn certificate(name: &str) -> (String, String) {
         path.display().to_string()
     };
     let (cert, key) = (put("cert", made.cert.pem()), put("key", made.signing_key.serialize_pem()));
-    let off: String =
-        ["rtmp", "rtsp", "http"].map(|table| format!("[{table}]\ntls_listen = 'off'\n")).concat();
-    (cert.clone(), format!("[tls]\ncert = '{cert}'\nkey = '{key}'\n{off}"))
+    let config = format!("[tls]\ncert = '{cert}'\nkey = '{key}'\n");
+    (cert, config)
 }
 
 /// A server for one test, and a folder for what the test receives.
