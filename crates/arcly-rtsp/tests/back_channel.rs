@@ -76,13 +76,17 @@ async fn set_up(raw: &mut Raw, url: &str, medium: usize, transport: &str) -> Opt
     (setup.status == Status::OK).then(|| setup.headers.get("Transport").unwrap().parse().unwrap())
 }
 
+/// The transport of datagrams to these ports.
+fn datagrams((rtp, rtcp): &(UdpSocket, UdpSocket)) -> String {
+    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
+    format!("RTP/AVP;unicast;client_port={}-{}", port(rtp), port(rtcp))
+}
+
 /// Plays in datagrams from these ports, and may say something.
 async fn play(raw: &mut Raw, url: &str, pairs: &[(UdpSocket, UdpSocket); 2]) {
     describe(raw, url).await;
-    let port = |socket: &UdpSocket| socket.local_addr().unwrap().port();
-    for (medium, (rtp, rtcp)) in [0, 2].into_iter().zip(pairs) {
-        let transport = format!("RTP/AVP;unicast;client_port={}-{}", port(rtp), port(rtcp));
-        set_up(raw, url, medium, &transport).await.unwrap();
+    for (medium, pair) in [0, 2].into_iter().zip(pairs) {
+        set_up(raw, url, medium, &datagrams(pair)).await.unwrap();
     }
     assert_eq!(raw.ask(Request::new(Method::Play, url)).await.status, Status::OK);
 }
@@ -119,9 +123,10 @@ async fn what_a_player_says_in_datagrams_is_a_stream() {
     publishing.abort();
 }
 
-/// What was agreed on before has its time for what is still on the way, and what is agreed on anew does not end with it.
+/// What was said before has its time for what is still on the way, and what is played anew does not end with it: its ports stay its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_player_that_begins_anew_at_once_is_heard_for_longer_than_what_was_before_would_have_been() {
+async fn a_player_that_begins_anew_at_once_keeps_its_ports_for_longer_than_what_was_before_would_have_had_them()
+ {
     let serving = Serving::with(config(), None).await;
     let (url, publishing) = (serving.url(), serving.publish(LONG));
     let mut raw = Raw::connect(serving.address).await;
@@ -129,14 +134,20 @@ async fn a_player_that_begins_anew_at_once_is_heard_for_longer_than_what_was_bef
     play(&mut raw, &url, &pairs).await;
     assert_eq!(raw.ask(Request::new(Method::Teardown, &url)).await.status, Status::OK);
     raw.session = None;
-    play(&mut raw, &url, &pairs).await;
+    // It only listens from now on.
+    describe(&mut raw, &url).await;
+    set_up(&mut raw, &url, 0, &datagrams(&pairs[0])).await.unwrap();
+    assert_eq!(raw.ask(Request::new(Method::Play, &url)).await.status, Status::OK);
     // In real time, which is longer than a publisher's last datagrams are waited for.
-    let mut words = tokio::time::interval(Duration::from_millis(20));
-    for n in 0..40 {
-        words.tick().await;
-        pairs[1].0.send_to(&word(n), ("127.0.0.1", serving.ports.rtp)).unwrap();
+    let mut turns = tokio::time::interval(Duration::from_millis(50));
+    for _ in 0..10 {
+        turns.tick().await;
+        let mut other = Raw::connect(serving.address).await;
+        describe(&mut other, &url).await;
+        set_up(&mut other, &url, 0, &datagrams(&pairs[0])).await.unwrap();
+        other.ask(Request::new(Method::Play, &url)).await;
+        assert!(other.is_closed().await, "they are the first one's");
     }
-    hear(&mut listener(&serving).await, 40).await;
     publishing.abort();
 }
 
