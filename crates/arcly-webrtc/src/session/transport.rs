@@ -1,117 +1,42 @@
+mod agent;
+mod checks;
 mod data;
+mod event;
 mod link;
+mod media;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arcly_core::{AudioLevel, CloseReason, CodecId, Phase};
+use arcly_core::{CloseReason, Phase};
+use arcly_rtp::wire::NtpTime;
 use arcly_rtp::wire::rtcp::SenderReport;
-use arcly_rtp::wire::{Header, NtpTime, RtpPacket};
-use bytes::Bytes;
-use str0m::bwe::Bitrate;
 use str0m::change::SdpOffer;
-use str0m::config::{CryptoProvider, DtlsCert};
-use str0m::media::{KeyframeRequestKind, Mid, Rid};
 use str0m::net::{Protocol as Carrier, Receive, TcpType};
-use str0m::rtp::RtpWrite;
-use str0m::{Candidate, IceConnectionState, IceCreds, Input, Rtc, RtcConfig};
+use str0m::{Candidate, IceConnectionState, IceCreds, Input, Rtc};
 
-use super::medium::{Medium, media};
+use super::medium::{self, Medium};
 use super::stats::{Account, SessionStats};
 use crate::config::Addresses;
-use crate::wire::{
-    BindingRequest, Credentials, DtlsUse, Kind, Offer, OfferError, Protocol, Role, TransportAddress,
-    transaction_of,
-};
+use crate::wire::{Credentials, DtlsUse, Kind, Offer, OfferError, Protocol, Role, TransportAddress};
+pub(super) use agent::{CODECS, announce, config, finds_out_the_bitrate};
+pub use agent::{Identity, Timeouts};
+pub use checks::{MAX_FORGOTTEN, MAX_SOURCES};
+use data::Data;
 pub use data::{
     Channel, MAX_CHANNELS, MAX_LABEL_BYTES, MAX_MESSAGE_BYTES, MAX_UNDELIVERED_BYTES, MAX_WAITING_BYTES,
     MESSAGE_LIFETIME,
 };
-use data::{Data, MAX_WAITING_IN_ALL};
+pub use event::{Event, Outgoing, Output};
 use link::MAX_PACER_STEPS;
+pub use media::KEYFRAME_INTERVAL;
+use media::{level_of, low_half, received};
 
-/// Addresses of one peer that have shown that they know the password: each network that a phone is in, and each change of it.
-pub const MAX_SOURCES: usize = 32;
-/// Addresses that are [forgotten](Transport::forget) between two ICE restarts; no new one counts behind them. The agent keeps each address
-/// that it has had a check from until then.
-pub const MAX_FORGOTTEN: usize = 256;
-/// Checks that are remembered, so that nobody can send one of them again from elsewhere: those of some minutes.
-const MAX_CHECKS: usize = 256;
-/// Sources of packets whose media are remembered, and not looked up for each packet.
-const MAX_SSRCS: usize = 32;
 /// What a peer is told that would answer itself.
 const OWN_OFFER: &str = "the offer was this side's";
 /// How a Binding success response begins.
 const BINDING_SUCCESS: [u8; 2] = [0x01, 0x01];
-/// A keyframe of one medium and layer is asked for at most once in this time, whoever needs it.
-pub const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
-/// What the link of somebody who is sent media is believed to carry before it has said anything: enough for a picture to be there at once.
-const FIRST_ESTIMATE_BPS: u64 = 5_000_000;
-/// How often what is counted is brought up to date.
-const STATS_INTERVAL: Duration = Duration::from_secs(1);
-/// Codecs that offers are answered with, and that are offered, in the order of preference.
-pub(super) const CODECS: [CodecId; 9] = [
-    CodecId::H264,
-    CodecId::Vp8,
-    CodecId::Vp9,
-    CodecId::Av1,
-    CodecId::H265,
-    CodecId::Opus,
-    CodecId::G722,
-    CodecId::Pcmu,
-    CodecId::Pcma,
-];
-
-/// What all sessions of a server prove who they are with: a certificate that nobody else has seen before.
-#[derive(Clone)]
-pub struct Identity {
-    crypto: Arc<CryptoProvider>,
-    certificate: DtlsCert,
-}
-
-impl core::fmt::Debug for Identity {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("Identity")
-    }
-}
-
-impl Identity {
-    /// A new one.
-    ///
-    /// # Errors
-    /// No certificate can be made.
-    pub fn generate() -> io::Result<Self> {
-        let crypto = str0m::crypto::from_feature_flags();
-        let certificate = crypto.dtls_provider.generate_certificate();
-        let certificate = certificate.ok_or_else(|| io::Error::other("no certificate can be made"))?;
-        Ok(Self { crypto: Arc::new(crypto), certificate })
-    }
-}
-
-/// How long a peer may take, and be silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Timeouts {
-    /// From the offer to the first check.
-    pub ice: Duration,
-    /// From the offer to media: checks, and the DTLS handshake.
-    pub connect: Duration,
-    /// From one check to the next (RFC 7675 §5.1: 30 s).
-    pub consent: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            ice: Duration::from_secs(10),
-            connect: Duration::from_secs(20),
-            consent: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Which part of the exchange of descriptions this side has, and with it which part of ICE.
 #[derive(Debug)]
@@ -120,97 +45,6 @@ enum Part {
     Answers(Box<Offer>),
     /// It has offered, and finds out by checks of its own how the peer is reached.
     Offers,
-}
-
-/// What a transport tells its owner.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// Datagrams that come from there belong to this session from now on.
-    Source(TransportAddress),
-    /// Media can flow.
-    Connected,
-    /// A packet of a medium.
-    Packet {
-        /// The medium, by its place in the answer.
-        medium: usize,
-        /// The layer, by its place in [`Medium::layers`]; 0 where there are none.
-        layer: usize,
-        /// In the clear, in whatever order it came; what was sent again looks as if it had come the first time.
-        packet: RtpPacket,
-        /// How loud it is (RFC 6464), where the peer says so.
-        level: Option<AudioLevel>,
-    },
-    /// A sender report of a medium.
-    Report {
-        /// The medium.
-        medium: usize,
-        /// The layer.
-        layer: usize,
-        /// What it says.
-        report: SenderReport,
-    },
-    /// The peer cannot go on without a keyframe of a medium.
-    KeyframeRequest {
-        /// The medium.
-        medium: usize,
-    },
-    /// Messages can go over a data channel.
-    ChannelOpen {
-        /// The channel.
-        channel: Channel,
-        /// It is one that this side has opened.
-        is_own: bool,
-        /// What it is called, in at most [`MAX_LABEL_BYTES`] where the peer has opened it.
-        label: String,
-        /// What is spoken over it, the same.
-        protocol: String,
-    },
-    /// A message came, of at most [`MAX_MESSAGE_BYTES`].
-    Message {
-        /// Over which channel.
-        channel: Channel,
-        /// What it says.
-        data: Bytes,
-    },
-    /// A data channel is gone.
-    ChannelClosed {
-        /// The channel.
-        channel: Channel,
-    },
-}
-
-/// What comes out of a machine of this crate.
-#[derive(Debug)]
-pub enum Output<E> {
-    /// Send this datagram.
-    Transmit {
-        /// Where to.
-        to: TransportAddress,
-        /// The datagram.
-        datagram: Vec<u8>,
-    },
-    /// Something happened.
-    Event(E),
-    /// Nothing more until the next input, or until this instant.
-    Wait(Instant),
-}
-
-/// A packet to send.
-#[derive(Clone, Copy, Debug)]
-pub struct Outgoing<'a> {
-    /// Its payload type.
-    pub payload_type: u8,
-    /// Its number, from below 2¹⁶ at the first packet.
-    pub sequence: u64,
-    /// Its timestamp.
-    pub timestamp: u32,
-    /// The moment that the timestamp stands for, not in the future.
-    pub moment: Instant,
-    /// The marker bit.
-    pub marker: bool,
-    /// What is behind the header, shared with everybody who is sent the same.
-    pub payload: &'a Arc<[u8]>,
 }
 
 /// ICE, DTLS, SRTP and RTCP with one peer.
@@ -280,7 +114,7 @@ impl Transport {
         announce(&mut rtc, &addresses);
         let mut transport = Self::new(rtc, Part::Answers(Box::new(offer)), (addresses, timeouts), now);
         let answer = transport.accept()?;
-        transport.media = media(&answer);
+        transport.media = medium::media(&answer);
         transport.account = Account::new(&transport.media);
         Ok((transport, answer))
     }
@@ -479,19 +313,6 @@ impl Transport {
         }
     }
 
-    /// A check for this session, or what comes from where one has come from.
-    fn is_for_us(&self, kind: Kind, from: TransportAddress, datagram: &[u8]) -> bool {
-        let known = self.sources.contains(&from);
-        if kind != Kind::Stun {
-            return known;
-        }
-        let is_ours = |request: BindingRequest<'_>| {
-            request.local == self.fragment && !self.is_repeated(from, request.transaction)
-        };
-        let has_room = self.sources.len() < MAX_SOURCES && self.forgotten < MAX_FORGOTTEN;
-        (known || has_room) && BindingRequest::decode(datagram).is_ok_and(is_ours)
-    }
-
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.advance(now);
@@ -636,171 +457,10 @@ impl Transport {
     }
 }
 
-impl Transport {
-    /// A datagram on its way out. The answer to a check says that the check knew the password.
-    fn transmit(&mut self, to: TransportAddress, datagram: Vec<u8>) -> Output<Event> {
-        if matches!(self.part, Part::Answers(_)) && datagram.starts_with(&BINDING_SUCCESS) {
-            self.consent = Some(self.now);
-            self.remember(to, &datagram);
-            if !self.sources.contains(&to) {
-                self.sources.push(to);
-                self.pending = Some((to, datagram));
-                return Output::Event(Event::Source(to));
-            }
-        }
-        Output::Transmit { to, datagram }
-    }
-
-    /// True for a check that has come before, and from elsewhere: somebody on the way has seen it, and wants to be sent media, or
-    /// wants somebody else to be.
-    fn is_repeated(&self, from: TransportAddress, transaction: &[u8]) -> bool {
-        self.checks.iter().any(|(known, source)| known == transaction && *source != from)
-    }
-
-    /// Remembers a check by its answer, which says that it knew the password.
-    fn remember(&mut self, from: TransportAddress, answer: &[u8]) {
-        let Some(transaction) = transaction_of(answer) else { return };
-        if self.checks.iter().any(|(known, _)| known == transaction) {
-            return;
-        }
-        if self.checks.len() >= MAX_CHECKS {
-            self.checks.pop_front();
-        }
-        self.checks.push_back((transaction.to_vec(), from));
-    }
-
-    /// The medium and the layer whose packets have that source.
-    fn place_of(&mut self, ssrc: u32) -> Option<(usize, usize)> {
-        if let Some((_, place)) = self.ssrcs.iter().find(|(known, _)| *known == ssrc) {
-            return Some(*place);
-        }
-        let mut api = self.rtc.direct_api();
-        let stream = api.stream_rx(&ssrc.into())?;
-        let (mid, rid) = (stream.mid(), stream.rid());
-        let place = self.place(mid, rid)?;
-        if self.ssrcs.len() < MAX_SSRCS {
-            self.ssrcs.push((ssrc, place));
-        }
-        Some(place)
-    }
-
-    fn place(&self, mid: Mid, rid: Option<Rid>) -> Option<(usize, usize)> {
-        let at = self.media.iter().position(|medium| medium.mid == mid)?;
-        let Some(rid) = rid else { return Some((at, 0)) };
-        let layer = self.media.get(at)?.layers.iter().position(|name| rid == Rid::from(name.as_str()))?;
-        Some((at, layer))
-    }
-
-    /// Asks the peer for a keyframe of a medium and layer, at most once in [`KEYFRAME_INTERVAL`].
-    pub fn request_keyframe(&mut self, now: Instant, medium: usize, layer: usize) {
-        let Some((mid, rid)) = self
-            .media
-            .get(medium)
-            .map(|found| (found.mid, found.layers.get(layer).map(|name| Rid::from(name.as_str()))))
-        else {
-            return;
-        };
-        let recently = |at: Instant| now.saturating_duration_since(at) < KEYFRAME_INTERVAL;
-        self.asked.retain(|(_, at)| recently(*at));
-        if self.asked.iter().any(|(of, _)| *of == (medium, layer)) {
-            return;
-        }
-        if let Some(stream) = self.rtc.direct_api().stream_rx_by_mid(mid, rid) {
-            stream.request_keyframe(KeyframeRequestKind::Pli);
-            self.asked.push(((medium, layer), now));
-        }
-        self.handle_timeout(now);
-    }
-
-    /// Sends packets of a medium, in order. What cannot be sent because the peer is not connected is dropped.
-    pub fn send<'a>(&mut self, now: Instant, medium: usize, packets: impl Iterator<Item = Outgoing<'a>>) {
-        let Some(mid) = self.media.get(medium).map(|medium| medium.mid).filter(|_| self.connected) else {
-            return;
-        };
-        let mut api = self.rtc.direct_api();
-        let Some(stream) = api.stream_tx_by_mid(mid, None) else { return };
-        for packet in packets {
-            let payload_type = packet.payload_type.into();
-            let write = RtpWrite::new(
-                payload_type,
-                packet.sequence.into(),
-                packet.timestamp,
-                packet.moment,
-                Arc::clone(packet.payload),
-            );
-            stream.write_rtp(write.marker(packet.marker).nackable(true));
-        }
-        self.handle_timeout(now);
-    }
-}
-
-/// What both parts have in common, with these codecs.
-pub(super) fn config(identity: &Identity, codecs: &[CodecId]) -> RtcConfig {
-    let has = |codec| codecs.contains(&codec);
-    RtcConfig::new()
-        .set_stats_interval(Some(STATS_INTERVAL))
-        .set_crypto_provider(Arc::clone(&identity.crypto))
-        .set_dtls_cert(identity.certificate.clone())
-        .set_rtp_mode(true)
-        .set_sctp_max_message_size(u32::try_from(MAX_MESSAGE_BYTES).unwrap_or(u32::MAX))
-        .set_sctp_max_buffered_amount(MAX_WAITING_IN_ALL)
-        .clear_codecs()
-        .enable_h264(has(CodecId::H264))
-        .enable_vp8(has(CodecId::Vp8))
-        .enable_vp9(has(CodecId::Vp9))
-        .enable_av1(has(CodecId::Av1))
-        .enable_h265(has(CodecId::H265))
-        .enable_opus(has(CodecId::Opus), false)
-        .enable_g722(has(CodecId::G722), false)
-        .enable_pcmu(has(CodecId::Pcmu), false)
-        .enable_pcma(has(CodecId::Pcma), false)
-}
-
-/// Has whoever sends find out what the link to the peer carries; who only receives reports what arrives.
-pub(super) fn finds_out_the_bitrate(config: RtcConfig) -> RtcConfig {
-    config.enable_bwe(Some(Bitrate::bps(FIRST_ESTIMATE_BPS)))
-}
-
-/// Tells the agent where this side is.
-pub(super) fn announce(rtc: &mut Rtc, addresses: &Addresses) {
-    for address in addresses.announced() {
-        let candidate = match address.protocol {
-            Protocol::Udp => Candidate::host(address.socket, Carrier::Udp),
-            // Connections are taken here (RFC 6544 §4.5); see `handle_connection` for those that are opened.
-            Protocol::Tcp => {
-                Candidate::builder().tcp().host(address.socket).tcptype(TcpType::Passive).build()
-            }
-        };
-        candidate.into_iter().for_each(|candidate| _ = rtc.add_local_candidate(candidate));
-    }
-}
-
 /// The same in the words of str0m.
 const fn carrier_of(protocol: Protocol) -> Carrier {
     match protocol {
         Protocol::Udp => Carrier::Udp,
         Protocol::Tcp => Carrier::Tcp,
     }
-}
-
-/// How loud a packet is, by its header extension (RFC 6464 §3).
-fn level_of(packet: &str0m::rtp::RtpPacket) -> Option<AudioLevel> {
-    let values = &packet.header.ext_vals;
-    let level = AudioLevel::new(values.audio_level?);
-    Some(level.with_voice(values.voice_activity.unwrap_or_default()))
-}
-
-fn received(packet: str0m::rtp::RtpPacket) -> RtpPacket {
-    let header = Header {
-        marker: packet.header.marker,
-        payload_type: *packet.header.payload_type,
-        sequence: packet.header.sequence_number,
-        timestamp: packet.header.timestamp,
-        ssrc: *packet.header.ssrc,
-    };
-    RtpPacket { header, payload: Bytes::from_owner(packet.payload), ..RtpPacket::default() }
-}
-
-fn low_half(number: u64) -> u32 {
-    u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default()
 }
