@@ -11,6 +11,8 @@ use crate::run::{Result, no_more, root, run};
 
 /// imageio-ffmpeg wheels carry a static FFmpeg; this one is FFmpeg 9, which speaks Enhanced RTMP.
 const IMAGEIO_FFMPEG: &str = "imageio-ffmpeg==0.8.1";
+/// WebRTC in Python: a peer that is no browser.
+const AIORTC: &str = "aiortc==1.16.0";
 const PLAYWRIGHT: &str = "playwright-core@1.65.1";
 /// Players of DASH, in pages of tests only.
 const DASH_PLAYERS: &[&str] = &["dashjs@5.2.1", "shaka-player@5.2.12"];
@@ -44,6 +46,7 @@ const TOOLS: &[Tool] = &[
         source: Source::Debian(&["ffmpeg"]),
     },
     Tool { name: "ffmpeg 9", env: "ARCLY_FFMPEG9", find: ffmpeg9, source: Source::Pip(IMAGEIO_FFMPEG) },
+    Tool { name: "python with aiortc", env: "ARCLY_AIORTC", find: aiortc, source: Source::Pip(AIORTC) },
     Tool {
         name: "gst-launch-1.0",
         env: "ARCLY_GST_LAUNCH",
@@ -185,6 +188,12 @@ fn ffmpeg9() -> Option<PathBuf> {
         let binaries = python.join("site-packages/imageio_ffmpeg/binaries");
         entries(&binaries).into_iter().find(|path| file_name(path).starts_with("ffmpeg-"))
     })
+}
+
+fn aiortc() -> Option<PathBuf> {
+    let python = tools_dir().join("venv/bin/python");
+    // What it needs of the system may not be there though the package is.
+    quiet(Command::new(&python).args(["-c", "import aiortc"])).then_some(python)
 }
 
 fn gst_launch() -> Option<PathBuf> {

@@ -92,6 +92,12 @@ pub fn dash_players() -> Option<PathBuf> {
     find("ARCLY_DASH_PLAYERS", "")
 }
 
+/// A Python that has aiortc.
+#[must_use]
+pub fn aiortc() -> Option<PathBuf> {
+    find("ARCLY_AIORTC", "")
+}
+
 /// The path of a program, or a skipped test: `let ffmpeg = need!(ffmpeg);` for each function of this module.
 #[macro_export]
 macro_rules! need {
