@@ -60,18 +60,23 @@ pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
     let (status, state) =
         if known { (StatusCode::OK, "connecting") } else { (StatusCode::NOT_FOUND, "offline") };
     let message = if known { String::new() } else { format!("There is no stream {key} at the moment.") };
-    let rtmp = rtmp_port(server);
     let page = with_webrtc(PLAYER, server)
         .replace("{MPEGTS}", &href("mpegts.js"))
         .replace("{HLS}", if server.hls().is_some() { href("hls.js") } else { String::new() }.as_str())
         .replace("{SCRIPT}", &href("player.js"))
         .replace("{STATE}", state)
-        .replace("{RTMP_PORT}", &rtmp.clone().unwrap_or_default())
-        .replace("{RTMP_HIDDEN}", hidden_unless(rtmp.is_some()))
         .replace("{MESSAGE_HIDDEN}", hidden_unless(!known))
-        .replace("{MESSAGE}", &message)
-        .replace("{NAME}", key.as_str());
-    html(status, page)
+        .replace("{MESSAGE}", &message);
+    let ports = [
+        ("RTMP", rtmp_port(server)),
+        ("RTSP", port(server, "rtsp", Some(arcly_rtsp::url::RTSP_PORT))),
+        ("SRT", port(server, "srt", None)),
+    ];
+    let page = ports.into_iter().fold(page, |page, (name, port)| {
+        page.replace(&format!("{{{name}_HIDDEN}}"), hidden_unless(port.is_some()))
+            .replace(&format!("{{{name}_PORT}}"), &port.unwrap_or_default())
+    });
+    html(status, page.replace("{NAME}", key.as_str()))
 }
 
 /// The page that publishes a stream, whether there is one or not.
@@ -103,8 +108,13 @@ const fn hidden_unless(shown: bool) -> &'static str {
 
 /// What follows the host in RTMP addresses; `None` when there is no RTMP.
 fn rtmp_port(server: &Server) -> Option<String> {
-    let port = server.addr("rtmp")?.port();
-    Some(if port == arcly_rtmp::url::RTMP_PORT { String::new() } else { format!(":{port}") })
+    port(server, "rtmp", Some(arcly_rtmp::url::RTMP_PORT))
+}
+
+/// What follows the host in a protocol's addresses, where `default` need not be said; `None` when nobody listens.
+fn port(server: &Server, protocol: &str, default: Option<u16>) -> Option<String> {
+    let port = server.addr(protocol)?.port();
+    Some(if Some(port) == default { String::new() } else { format!(":{port}") })
 }
 
 fn html(status: StatusCode, page: String) -> Response {

@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod drain;
 mod http_flv;
+mod pages;
 mod recordings;
 mod relay;
 mod reload;
