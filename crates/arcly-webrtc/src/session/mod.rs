@@ -38,6 +38,7 @@
 //! and [`MAX_FORGOTTEN`] whose connections are closed are remembered.
 
 mod channels;
+mod ladder;
 mod layers;
 mod medium;
 mod offering;

@@ -1,14 +1,13 @@
 use std::time::{Duration, Instant};
 
-use super::layers::{MIN_STAY, Picture, ROOM_TO_RISE, Rate};
-use super::thinning::{LATE, Link, PATIENCE};
+use super::ladder::{Ladder, Leads, Step};
+use super::layers::{Picture, Rate};
+use super::thinning::{LATE, Link};
 
 /// Spatial layers of a picture.
 const MAX_LAYERS: usize = 8;
 /// Once a layer is left out, what waits has so long to become less before the next one is as well.
 const SETTLING: Duration = Duration::from_millis(200);
-/// A keyframe is asked for once in this time so that more layers can be sent.
-const ASK: Duration = Duration::from_secs(10);
 
 /// Which spatial layers of the pictures a viewer is sent: those up to one, as no picture refers to a higher layer of another one, nor a
 /// layer to a higher one. They become fewer at any picture, and more at a keyframe.
@@ -18,35 +17,28 @@ pub(super) struct SpatialLayers {
     rates: [Rate; MAX_LAYERS],
     /// The highest that comes.
     highest: u8,
-    /// The highest that is sent.
-    limit: u8,
-    changed: Option<Instant>,
-    /// Since when there is room for more.
-    room: Option<Instant>,
-    asked: Option<Instant>,
-    switches: u64,
+    ladder: Ladder,
 }
 
 impl SpatialLayers {
     pub(super) const fn new() -> Self {
-        let rates = [Rate::new(); MAX_LAYERS];
-        Self { rates, highest: 0, limit: u8::MAX, changed: None, room: None, asked: None, switches: 0 }
+        Self { rates: [Rate::new(); MAX_LAYERS], highest: 0, ladder: Ladder::new(SETTLING) }
     }
 
     /// Others than before: all are sent.
     pub(super) const fn restart(&mut self) {
-        let Self { asked, switches, .. } = *self;
-        *self = Self { asked, switches, ..Self::new() };
+        (self.rates, self.highest) = ([Rate::new(); MAX_LAYERS], 0);
+        self.ladder.restart();
     }
 
     /// Times that more or fewer of them were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
-        self.switches
+        self.ladder.switches()
     }
 
     /// True when the picture cannot become smaller.
     pub(super) const fn is_lowest(&self) -> bool {
-        self.limit == 0 || self.highest == 0
+        self.ladder.limit() == 0 || self.highest == 0
     }
 
     /// The highest layer of a picture that is sent on that link. `sizes` are the bytes of the picture up to each layer, the lowest first.
@@ -66,72 +58,19 @@ impl SpatialLayers {
         if picture.is_key() || count > self.highest {
             self.highest = count.saturating_sub(1);
         }
-        if self.highest == 0 {
-            return self.limit;
+        if self.highest > 0 {
+            let leads = if picture.is_key() { Leads::ToAll } else { Leads::Nowhere };
+            let is_late = link.backlog >= LATE;
+            let step = Step { highest: self.highest, leads, is_late, estimate_bps: link.estimate_bps };
+            let rate_bps = |layer: u8| self.rates.get(usize::from(layer)).map_or(0, Rate::bps);
+            self.ladder.handle_picture(now, step, rate_bps);
         }
-        let is_over = link.estimate_bps.is_some_and(|bps| self.rate_bps(self.limit.min(self.highest)) > bps);
-        if link.backlog >= LATE || is_over {
-            self.room = None;
-            self.fall(now, link.estimate_bps);
-        } else {
-            self.rise(now, picture.is_key(), link.estimate_bps);
-        }
-        self.limit
+        self.ladder.limit()
     }
 
     /// True when a keyframe should be asked for, now, from which on there are more.
     pub(super) fn take_request(&mut self, now: Instant) -> bool {
-        let long =
-            |since: Option<Instant>, time| since.is_some_and(|at| now.saturating_duration_since(at) >= time);
-        let due = long(self.room, PATIENCE) && (self.asked.is_none() || long(self.asked, ASK));
-        if due {
-            self.asked = Some(now);
-        }
-        due
-    }
-
-    fn rate_bps(&self, layer: u8) -> u64 {
-        self.rates.get(usize::from(layer)).map_or(0, Rate::bps)
-    }
-
-    fn fall(&mut self, now: Instant, estimate_bps: Option<u64>) {
-        let settles = |at: Instant| now.saturating_duration_since(at) < SETTLING;
-        let Some(mut limit) = self.limit.min(self.highest).checked_sub(1) else { return };
-        if self.changed.is_some_and(settles) {
-            return;
-        }
-        while limit > 0 && estimate_bps.is_some_and(|bps| self.rate_bps(limit) > bps) {
-            limit = limit.saturating_sub(1);
-        }
-        self.change(now, limit);
-    }
-
-    fn rise(&mut self, now: Instant, is_key: bool, estimate_bps: Option<u64>) {
-        let next = self.limit.saturating_add(1);
-        if next > self.highest {
-            self.room = None;
-            return;
-        }
-        let rested = self.changed.is_none_or(|at| now.saturating_duration_since(at) >= MIN_STAY);
-        let fits = |layer| {
-            let needed = self.rate_bps(layer).saturating_mul(ROOM_TO_RISE) / 100;
-            estimate_bps.is_none_or(|bps| needed <= bps)
-        };
-        if !rested || !fits(next) {
-            self.room = None;
-        } else if is_key {
-            let limit = (next..=self.highest).take_while(|layer| fits(*layer)).last().unwrap_or(next);
-            self.change(now, limit);
-        } else {
-            self.room.get_or_insert(now);
-        }
-    }
-
-    const fn change(&mut self, now: Instant, limit: u8) {
-        self.limit = limit;
-        self.changed = Some(now);
-        self.room = None;
-        self.switches = self.switches.saturating_add(1);
+        self.ladder.take_request(now)
     }
 }
 
@@ -140,6 +79,7 @@ mod tests {
     use arcly_core::{FrameFlags, Timestamp, TrackId};
     use proptest::prelude::*;
 
+    use super::super::layers::MIN_STAY;
     use super::*;
 
     const PICTURE: Duration = Duration::from_millis(40);

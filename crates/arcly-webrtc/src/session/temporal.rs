@@ -2,15 +2,14 @@ use std::time::{Duration, Instant};
 
 use arcly_core::FrameFlags;
 
-use super::layers::{MIN_STAY, Picture, ROOM_TO_RISE, Rate, SILENCE};
-use super::thinning::{LATE, PATIENCE};
+use super::ladder::{Ladder, Leads, Step};
+use super::layers::{Picture, Rate, SILENCE};
+use super::thinning::LATE;
 
 /// Temporal layers of a picture.
 const MAX_LAYERS: usize = 8;
 /// Once a layer is left out, what waits has so long to become less before the next one is as well.
 const SETTLING: Duration = Duration::from_millis(100);
-/// A keyframe is asked for once in this time so that more layers can be sent, where no picture says that it is possible without.
-const ASK: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Layer {
@@ -25,31 +24,24 @@ struct Layer {
 #[derive(Debug)]
 pub(super) struct TemporalLayers {
     layers: [Layer; MAX_LAYERS],
-    /// The highest that is sent.
-    limit: u8,
-    changed: Option<Instant>,
-    /// Since when there is room for more.
-    room: Option<Instant>,
-    asked: Option<Instant>,
-    switches: u64,
+    ladder: Ladder,
 }
 
 impl TemporalLayers {
     pub(super) const fn new() -> Self {
         const NONE: Layer = Layer { rate: Rate::new(), seen: None };
-        let layers = [NONE; MAX_LAYERS];
-        Self { layers, limit: u8::MAX, changed: None, room: None, asked: None, switches: 0 }
+        Self { layers: [NONE; MAX_LAYERS], ladder: Ladder::new(SETTLING) }
     }
 
     /// Others than before: of another track, or behind a gap. All are sent.
     pub(super) fn restart(&mut self) {
-        let Self { asked, switches, .. } = *self;
-        *self = Self { asked, switches, ..Self::new() };
+        self.layers = Self::new().layers;
+        self.ladder.restart();
     }
 
     /// Times that more or fewer of them were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
-        self.switches
+        self.ladder.switches()
     }
 
     /// Whether a picture is of a layer that is sent, on a link that is believed to carry `estimate_bps` and where others wait for `backlog`.
@@ -65,26 +57,25 @@ impl TemporalLayers {
             layer.rate.count(picture.dts, picture.bytes);
             layer.seen = Some(now);
         }
-        let highest = self.highest(now);
-        let sent = self.rate_bps(self.limit.min(highest));
-        if backlog >= LATE || estimate_bps.is_some_and(|bps| sent > bps) {
-            self.room = None;
-            self.fall(now, highest, estimate_bps);
-        } else {
-            self.rise(now, picture.flags, highest, estimate_bps);
-        }
-        id <= self.limit
+        let is_next = id == self.ladder.limit().saturating_add(1);
+        let leads = match picture.flags.contains(FrameFlags::LAYER_SYNC) {
+            _ if picture.is_key() => Leads::ToAll,
+            true if is_next => Leads::ToNext,
+            _ => Leads::Nowhere,
+        };
+        let step = Step { highest: self.highest(now), leads, is_late: backlog >= LATE, estimate_bps };
+        // What those up to one need.
+        let rate_bps = |limit: u8| {
+            let layers = self.layers.iter().take(usize::from(limit).saturating_add(1));
+            layers.map(|layer| layer.rate.bps()).fold(0, u64::saturating_add)
+        };
+        self.ladder.handle_picture(now, step, rate_bps);
+        id <= self.ladder.limit()
     }
 
     /// True when a keyframe should be asked for, now: nothing else leads to more layers.
     pub(super) fn take_request(&mut self, now: Instant) -> bool {
-        let long =
-            |since: Option<Instant>, time| since.is_some_and(|at| now.saturating_duration_since(at) >= time);
-        let due = long(self.room, PATIENCE) && (self.asked.is_none() || long(self.asked, ASK));
-        if due {
-            self.asked = Some(now);
-        }
-        due
+        self.ladder.take_request(now)
     }
 
     /// The highest that comes.
@@ -93,58 +84,6 @@ impl TemporalLayers {
         let at = self.layers.iter().rposition(comes).unwrap_or(0);
         u8::try_from(at).unwrap_or(u8::MAX)
     }
-
-    /// What those up to one need, in bits per second.
-    fn rate_bps(&self, limit: u8) -> u64 {
-        let layers = self.layers.iter().take(usize::from(limit).saturating_add(1));
-        layers.map(|layer| layer.rate.bps()).fold(0, u64::saturating_add)
-    }
-
-    /// One less at least, and as many as the link is believed not to carry.
-    fn fall(&mut self, now: Instant, highest: u8, estimate_bps: Option<u64>) {
-        let settles = |at: Instant| now.saturating_duration_since(at) < SETTLING;
-        let Some(mut limit) = self.limit.min(highest).checked_sub(1) else { return };
-        if self.limit < u8::MAX && self.changed.is_some_and(settles) {
-            return;
-        }
-        while limit > 0 && estimate_bps.is_some_and(|bps| self.rate_bps(limit) > bps) {
-            limit = limit.saturating_sub(1);
-        }
-        self.change(now, limit);
-    }
-
-    fn rise(&mut self, now: Instant, flags: FrameFlags, highest: u8, estimate_bps: Option<u64>) {
-        if self.limit == u8::MAX {
-            return;
-        }
-        let next = self.limit.saturating_add(1);
-        if next > highest {
-            self.room = None;
-            return;
-        }
-        let rested = self.changed.is_none_or(|at| now.saturating_duration_since(at) >= MIN_STAY);
-        let fits = |limit| {
-            let needed = self.rate_bps(limit).saturating_mul(ROOM_TO_RISE) / 100;
-            estimate_bps.is_none_or(|bps| needed <= bps)
-        };
-        if !rested || !fits(next) {
-            self.room = None;
-        } else if flags.contains(FrameFlags::KEYFRAME) {
-            let limit = (next..=highest).take_while(|limit| fits(*limit)).last().unwrap_or(next);
-            self.change(now, limit);
-        } else if flags.contains(FrameFlags::LAYER_SYNC) && flags.temporal_id() == next {
-            self.change(now, next);
-        } else {
-            self.room.get_or_insert(now);
-        }
-    }
-
-    fn change(&mut self, now: Instant, limit: u8) {
-        self.limit = limit;
-        self.changed = Some(now);
-        self.room = None;
-        self.switches = self.switches.saturating_add(1);
-    }
 }
 
 #[cfg(test)]
@@ -152,6 +91,8 @@ mod tests {
     use arcly_core::{Timestamp, TrackId};
     use proptest::prelude::*;
 
+    use super::super::ladder::ASK;
+    use super::super::layers::MIN_STAY;
     use super::*;
 
     /// A picture of a pattern: its layer, whether it is said that layers can be gone over to, and which before it it refers to, counted back.
