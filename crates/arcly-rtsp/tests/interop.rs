@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arcly_codec::av1::DELIMITER;
 use arcly_codec::flv::{Demuxer, FileDecoder, Limits};
@@ -25,7 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use serving::{LIMIT, LONG, Serving, collect, port_pair};
+use serving::{LIMIT, LONG, Serving, collect, port_pair, until_written};
 
 fn read_flv(clip: Clip, ffmpeg: &Path) -> (TrackSet, Vec<MediaFrame>) {
     let (mut file, mut demuxer) = (FileDecoder::new(), Demuxer::new(Limits::default()));
@@ -168,17 +167,6 @@ fn listed(path: &Path) -> Vec<Listed> {
     lines.filter_map(packet).collect()
 }
 
-/// Waits until a player has written what it is to write. It may not be told of the end before: what it has received by then, and not
-/// looked at, is lost.
-async fn until_written(what: &str, is_all: impl Fn() -> bool) {
-    let all = async {
-        while !is_all() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, all).await.unwrap_or_else(|_| panic!("not all of {what}"));
-}
-
 /// FFmpeg plays what is published from its first keyframe on, bit for bit, to the tick of the packets' clock.
 async fn ffmpeg_plays(ffmpeg: PathBuf, transport: &str) {
     let source = Source::h264_aac();
@@ -299,7 +287,7 @@ async fn gstreamer_plays_h265(transport: &str) {
     ]);
     command.arg(format!("location={}", out.path().display()));
     let publishing = serving.publish_to_a_reader(tracks, pictures.clone());
-    let mut program = Program::start("gst-launch-1.0", &mut command);
+    let program = Program::start("gst-launch-1.0", &mut command);
     publishing.await.unwrap();
     let is_in = |came: &[u8], frame: &MediaFrame| {
         let slice = units(&frame.payload).max_by_key(|unit| unit.len()).unwrap();
@@ -307,9 +295,7 @@ async fn gstreamer_plays_h265(transport: &str) {
     };
     let near_the_end = &pictures[pictures.len() - 10];
     until_written("the pictures", || is_in(&std::fs::read(out.path()).unwrap(), near_the_end)).await;
-    serving.engine.drain();
-    // It says good-bye to a server that has gone, and calls that an error.
-    tokio::task::spawn_blocking(move || program.end(LIMIT)).await.unwrap();
+    drop(program);
     let came = std::fs::read(out.path()).unwrap();
     let is_there = |frame: &&MediaFrame| is_in(&came, frame);
     // It asks when the first have been published, and lets go of the last at the end.
@@ -439,15 +425,14 @@ async fn falls_back(
     let publishing = serving.publish_frames(Source::h264().tracks(), Source::h264().seconds(LONG));
     let out = tempfile::NamedTempFile::new().unwrap();
     command.args(arguments(&url, out.path()));
-    let mut program = Program::start(name, &mut command);
+    let program = Program::start(name, &mut command);
     let frames = Source::h264().seconds(1);
     let first: Vec<&[u8]> = units(&frames[0].payload).collect();
     let is_there = |came: &[u8]| came.windows(first[0].len()).any(|part| part == first[0]);
     until_written("pictures", || is_there(&std::fs::read(out.path()).unwrap())).await;
     assert!(tried.load(Ordering::Relaxed), "{name} asks for no datagrams");
+    drop(program);
     publishing.abort();
-    serving.engine.drain();
-    tokio::task::spawn_blocking(move || program.end(LIMIT)).await.unwrap();
     way.abort();
 }
 

@@ -33,6 +33,18 @@ pub(crate) fn key() -> StreamKey {
     StreamKey::new("live", "cam")
 }
 
+/// Waits until a player has written what it is to write. It may not be told of the end before: what it has received by then, and not
+/// looked at, is lost. Nor may its own end be waited for where it is GStreamer: `rtspsrc` hangs or crashes on its way out now and then
+/// (one in 120 times with 1.22), and what `filesink` has not written by then is lost too.
+pub(crate) async fn until_written(what: &str, is_all: impl Fn() -> bool) {
+    let all = async {
+        while !is_all() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, all).await.unwrap_or_else(|_| panic!("not all of {what}"));
+}
+
 /// Remembers why sessions ended.
 #[derive(Debug, Default)]
 pub(crate) struct Closed(Mutex<Vec<CloseReason>>);
