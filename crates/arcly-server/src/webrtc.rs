@@ -8,7 +8,7 @@ use arcly_core::{IngestContext, StreamKey};
 use arcly_webrtc::config::MAX_ADDRESSES;
 use arcly_webrtc::http::Endpoint;
 use arcly_webrtc::server::{Counters, SessionInfo};
-use arcly_webrtc::session::SessionStats;
+use arcly_webrtc::session::{LAYER_LABEL, LayerCount, SentLayer, SessionStats};
 use arcly_webrtc::wire::{Protocol, Role};
 use arcly_webrtc::{Addresses, IceServer, Server, ServerConfig};
 use serde_json::{Value, json};
@@ -72,7 +72,14 @@ impl Webrtc {
 pub(crate) struct Figures {
     counters: Counters,
     stats: SessionStats,
-    sessions: HashMap<Peer, SessionStats>,
+    sessions: HashMap<Peer, Session>,
+}
+
+/// A session, and what the track that it is sent is called.
+#[derive(Clone, Debug, Default)]
+struct Session {
+    stats: SessionStats,
+    label: Option<Arc<str>>,
 }
 
 /// Where a session's offer came from, what for, and whether it publishes.
@@ -82,14 +89,14 @@ impl Figures {
     /// Those of a server with WebRTC; of another, nothing.
     pub(crate) fn of(server: &crate::Server) -> Self {
         let Some(webrtc) = server.webrtc() else { return Self::default() };
-        let peer = |session: SessionInfo| {
-            ((session.client.remote, session.stream, session.role == Role::Publisher), session.stats)
+        let peer = |SessionInfo { client, stream, role, stats, .. }| {
+            let label = label_of(server, &stream, stats.layer);
+            ((client.remote, stream, role == Role::Publisher), Session { stats, label })
         };
-        let server = &webrtc.server;
         Self {
-            counters: server.counters(),
-            stats: server.stats(),
-            sessions: server.sessions().into_iter().map(peer).collect(),
+            counters: webrtc.server.counters(),
+            stats: webrtc.server.stats(),
+            sessions: webrtc.server.sessions().into_iter().map(peer).collect(),
         }
     }
 
@@ -105,12 +112,12 @@ impl Figures {
 
     /// The longest round trip, in seconds.
     pub(crate) fn longest_rtt(&self) -> f64 {
-        self.sessions.values().filter_map(|stats| stats.rtt).max().unwrap_or_default().as_secs_f64()
+        self.sessions.values().filter_map(|session| session.stats.rtt).max().unwrap_or_default().as_secs_f64()
     }
 
     /// The largest part of packets that were lost.
     pub(crate) fn worst_loss(&self) -> f64 {
-        self.sessions.values().filter_map(|stats| stats.loss).map(f64::from).fold(0.0, f64::max)
+        self.sessions.values().filter_map(|session| session.stats.loss).map(f64::from).fold(0.0, f64::max)
     }
 
     /// Counters of all sessions there ever were: name, what it is, value.
@@ -191,8 +198,19 @@ impl Figures {
     }
 }
 
+/// What the track of that layer is called.
+fn label_of(server: &crate::Server, stream: &StreamKey, layer: Option<SentLayer>) -> Option<Arc<str>> {
+    let stream = server.engine().stream(stream)?;
+    stream.tracks().get(layer?.track)?.label.clone()
+}
+
 /// A session as the API shows it.
-fn describe(stats: &SessionStats) -> Value {
+fn describe(Session { stats, label }: &Session) -> Value {
+    let count = |LayerCount { sent, of, .. }| json!({ "sent": sent, "of": of });
+    let rid = label.as_deref().and_then(|label| label.strip_prefix(LAYER_LABEL));
+    let layer = stats.layer.map(|SentLayer { track, spatial, temporal, .. }| {
+        json!({ "track": track.index(), "rid": rid, "spatial": count(spatial), "temporal": count(temporal) })
+    });
     json!({
         "packets_sent": stats.packets_sent,
         "bytes_sent": stats.bytes_sent,
@@ -217,6 +235,7 @@ fn describe(stats: &SessionStats) -> Value {
         "loss": stats.loss,
         "estimate_bps": stats.estimate_bps,
         "queued_bytes": stats.queued_bytes,
+        "layer": layer,
     })
 }
 

@@ -133,7 +133,11 @@ fn an_rtmp_stream_is_seen_and_heard_over_whep() {
         let listed = readers["items"].as_array().unwrap().iter().find(is_it);
         let listed = listed.unwrap_or_else(|| panic!("{readers:#}"));
         assert!(listed["bytes_out"].as_u64() > Some(1_000), "{listed:#}");
-        scene.end_reader(listed["id"].as_u64().unwrap());
+        let id = listed["id"].as_u64().unwrap();
+        let layer = || scene.api(&format!("/api/v1/readers/{id}"))["webrtc"]["layer"].clone();
+        assert!(eventually(LIMIT, || layer()["track"] == 0), "{:#}", layer());
+        assert_eq!((&layer()["rid"], &layer()["spatial"]["of"]), (&serde_json::Value::Null, &1.into()));
+        scene.end_reader(id);
         viewer.until("told to go", |viewer| viewer.closed);
         let says = || scene.log().contains(&format!("reader left stream={path} peer=webrtc://127.0.0.1:"));
         assert!(eventually(LIMIT, says), "{}", scene.log());

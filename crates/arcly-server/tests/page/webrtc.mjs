@@ -468,11 +468,14 @@ const tasks = {
     let began = performance.now();
     report.thin = await untilWidth((width) => width > 0 && width <= report.best / 1.5);
     report.down = performance.now() - began;
+    const isSent = (rids) => untilServer("/api/v1/readers", ({ items }) => items.some(({ webrtc }) => rids.includes(webrtc?.layer?.rid)));
+    report.thinIsNamed = await isSent(["half", "quarter"]);
     report.thinGoesOn = await goesOn(viewer, 10);
     link.narrow(Infinity);
     began = performance.now();
     report.again = await untilWidth((width) => width >= report.best);
     report.up = performance.now() - began;
+    report.bestIsNamed = await isSent(["full"]);
     report.goesOn = await goesOn(viewer, 10);
     report.sizes = await page.locator("#statistics").innerText();
     report.switches = await fetch(server + "/api/v1/readers").then((answer) => answer.json()).then(({ items }) => items.map(({ webrtc }) => webrtc?.layer_switches));

@@ -256,6 +256,8 @@ fn a_viewer_gets_a_smaller_size_while_the_link_is_narrow() {
     assert!(number("best") >= 1.5 * number("thin") && number("again") >= number("best"), "{report:#}");
     assert_eq!((&report["thinGoesOn"], &report["goesOn"]), (&true.into(), &true.into()), "{report:#}");
     assert!(report["switches"][0].as_u64().is_some_and(|times| times >= 2), "{report:#}");
+    let named = (&report["thinIsNamed"], &report["bestIsNamed"]);
+    assert_eq!(named, (&true.into(), &true.into()), "the API says which: {report:#}");
     // When is printed, and not asserted: it is the browser's network that is measured, and its machine may be busy.
     eprintln!(
         "simulcast: {} bit/s at {} wide; over three quarters of that {} wide after {} ms; wide again, {} after {} ms; switched {}",

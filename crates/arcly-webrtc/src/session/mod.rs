@@ -57,7 +57,7 @@ pub use channels::{DATA_WAIT, MAX_MESSAGE_BYTES_PER_SECOND, MAX_MESSAGES_PER_SEC
 pub use layers::{LAYER_LABEL, MAX_LAYERS, MIN_STAY};
 pub use medium::Medium;
 pub use offering::{Offering, Wish};
-pub use stats::{REPAIR_BURST, REPAIR_PERCENT, SessionStats};
+pub use stats::{LayerCount, REPAIR_BURST, REPAIR_PERCENT, SentLayer, SessionStats};
 pub use thinning::{CATCH_UP, LATE, PATIENCE, TOO_LATE};
 pub use transport::{
     Channel, Event, Identity, KEYFRAME_INTERVAL, MAX_CHANNELS, MAX_FORGOTTEN, MAX_LABEL_BYTES,

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use super::LayerCount;
 use super::ladder::{Ladder, Leads, Step};
 use super::layers::{Picture, Rate};
 use super::thinning::{LATE, Link};
@@ -34,6 +35,11 @@ impl SpatialLayers {
     /// Times that more or fewer of them were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
         self.ladder.switches()
+    }
+
+    /// How many of them are sent.
+    pub(super) fn count(&self) -> LayerCount {
+        LayerCount::up_to(self.ladder.limit(), self.highest)
     }
 
     /// True when the picture cannot become smaller.

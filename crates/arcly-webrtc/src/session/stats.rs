@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use arcly_core::TrackId;
 use arcly_rtp::sdp::MediaDescription;
 use str0m::stats::{MediaEgressStats, MediaIngressStats, PeerStats};
 
@@ -13,7 +14,36 @@ pub const REPAIR_BURST: u64 = 128 << 10;
 /// Bytes of repairs that a session begins with.
 const FIRST_REPAIRS: u64 = 16 << 10;
 
-/// What was counted of a session, from its beginning; the last four are of the last second or so.
+/// Of the layers that come, those that are sent: the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerCount {
+    /// How many of them are sent, 1 at least.
+    pub sent: u8,
+    /// How many there are, 1 where pictures have no layers.
+    pub of: u8,
+}
+
+impl LayerCount {
+    /// Up to `limit`, of those up to `highest`.
+    pub(super) fn up_to(limit: u8, highest: u8) -> Self {
+        Self { sent: limit.min(highest).saturating_add(1), of: highest.saturating_add(1) }
+    }
+}
+
+/// What of a stream's pictures a viewer is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentLayer {
+    /// The track: of simulcast, the layer.
+    pub track: TrackId,
+    /// Spatial layers within its pictures.
+    pub spatial: LayerCount,
+    /// Temporal layers.
+    pub temporal: LayerCount,
+}
+
+/// What was counted of a session, from its beginning; the last six are of the last second or so.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SessionStats {
@@ -65,6 +95,8 @@ pub struct SessionStats {
     pub estimate_bps: Option<u64>,
     /// Bytes of pictures that wait for their turn on the link.
     pub queued_bytes: u64,
+    /// Which layers of the pictures a viewer is sent; none before there was a picture, and of a publisher.
+    pub layer: Option<SentLayer>,
 }
 
 impl SessionStats {

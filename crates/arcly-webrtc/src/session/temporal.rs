@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use arcly_core::FrameFlags;
 
+use super::LayerCount;
 use super::ladder::{Ladder, Leads, Step};
 use super::layers::{Picture, Rate, SILENCE};
 use super::thinning::LATE;
@@ -24,24 +25,31 @@ struct Layer {
 #[derive(Debug)]
 pub(super) struct TemporalLayers {
     layers: [Layer; MAX_LAYERS],
+    /// The highest that came when a picture did last.
+    highest: u8,
     ladder: Ladder,
 }
 
 impl TemporalLayers {
     pub(super) const fn new() -> Self {
         const NONE: Layer = Layer { rate: Rate::new(), seen: None };
-        Self { layers: [NONE; MAX_LAYERS], ladder: Ladder::new(SETTLING) }
+        Self { layers: [NONE; MAX_LAYERS], highest: 0, ladder: Ladder::new(SETTLING) }
     }
 
     /// Others than before: of another track, or behind a gap. All are sent.
     pub(super) fn restart(&mut self) {
-        self.layers = Self::new().layers;
+        (self.layers, self.highest) = (Self::new().layers, 0);
         self.ladder.restart();
     }
 
     /// Times that more or fewer of them were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
         self.ladder.switches()
+    }
+
+    /// How many of them are sent.
+    pub(super) fn count(&self) -> LayerCount {
+        LayerCount::up_to(self.ladder.limit(), self.highest)
     }
 
     /// Whether a picture is of a layer that is sent, on a link that is believed to carry `estimate_bps` and where others wait for `backlog`.
@@ -63,7 +71,8 @@ impl TemporalLayers {
             true if is_next => Leads::ToNext,
             _ => Leads::Nowhere,
         };
-        let step = Step { highest: self.highest(now), leads, is_late: backlog >= LATE, estimate_bps };
+        self.highest = self.highest_at(now);
+        let step = Step { highest: self.highest, leads, is_late: backlog >= LATE, estimate_bps };
         // What those up to one need.
         let rate_bps = |limit: u8| {
             let layers = self.layers.iter().take(usize::from(limit).saturating_add(1));
@@ -79,7 +88,7 @@ impl TemporalLayers {
     }
 
     /// The highest that comes.
-    fn highest(&self, now: Instant) -> u8 {
+    fn highest_at(&self, now: Instant) -> u8 {
         let comes = |layer: &Layer| layer.seen.is_some_and(|at| now.saturating_duration_since(at) < SILENCE);
         let at = self.layers.iter().rposition(comes).unwrap_or(0);
         u8::try_from(at).unwrap_or(u8::MAX)

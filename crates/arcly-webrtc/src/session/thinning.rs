@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use arcly_core::{FrameFlags, TrackId};
 
+use super::LayerCount;
 use super::layers::Picture;
 use super::temporal::TemporalLayers;
 
@@ -76,6 +77,11 @@ impl Thinning {
     /// Times that more or fewer temporal layers were sent from then on.
     pub(super) const fn switches(&self) -> u64 {
         self.temporal.switches()
+    }
+
+    /// How many temporal layers are sent.
+    pub(super) fn temporal(&self) -> LayerCount {
+        self.temporal.count()
     }
 
     /// Whether a picture goes out on that link.

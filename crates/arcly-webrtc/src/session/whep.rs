@@ -12,7 +12,7 @@ use super::channels::Outlets;
 use super::layers::{LAYER_LABEL, Layers, Picture};
 use super::spatial::SpatialLayers;
 use super::thinning::{Link, Thinning};
-use super::{Event, Medium, Outgoing, Output, SessionStats, Transport};
+use super::{Event, Medium, Outgoing, Output, SentLayer, SessionStats, Transport};
 use crate::media::RtpFrame;
 use crate::wire::TransportAddress;
 
@@ -135,7 +135,15 @@ impl WhepSession {
         let frames_thinned = self.thinning.left_out();
         let frames_out_of_order = self.out_of_order;
         let stats = *self.transport.stats();
-        SessionStats { frames_thinned, frames_out_of_order, layer_switches: switches, ..stats }
+        let layer = self.layer();
+        SessionStats { frames_thinned, frames_out_of_order, layer_switches: switches, layer, ..stats }
+    }
+
+    /// What is sent of the pictures.
+    fn layer(&self) -> Option<SentLayer> {
+        let is_chosen = |track: &TrackId| self.lanes.iter().any(|lane| lane.layers.has(*track));
+        let track = self.track.filter(is_chosen)?;
+        Some(SentLayer { track, spatial: self.spatial.count(), temporal: self.thinning.temporal() })
     }
 
     /// Chooses among tracks: the first of each kind that the answer has a format for, and of pictures in layers

@@ -104,7 +104,8 @@ fn a_viewer_is_sent_the_layer_that_its_link_carries() {
     assert_eq!(mask.iter().collect::<Vec<_>>(), [TrackId::VIDEO, low]);
     pair.connect();
     let part = frames.len() / 3;
-    let mut rates = Vec::new();
+    assert_eq!(pair.session.stats().layer, None, "nothing is sent yet");
+    let (mut rates, mut sent) = (Vec::new(), Vec::new());
     for (place, bps) in [20_000_000, 700_000, 20_000_000].into_iter().enumerate() {
         pair.bottleneck = Some((bps, pair.now));
         let (mut before, from) = (0, pair.now);
@@ -118,7 +119,9 @@ fn a_viewer_is_sent_the_layer_that_its_link_carries() {
         }
         let bytes = pair.packets.iter().map(|packet| packet.payload.len()).sum::<usize>() - before;
         rates.push(bytes as f64 * 8.0 / ((pair.now - from).as_secs_f64() / 2.0));
+        sent.push(pair.session.stats().layer.unwrap().track);
     }
+    assert_eq!(sent, [TrackId::VIDEO, low, TrackId::VIDEO]);
     let [first, narrow, last] = rates[..] else { panic!("{rates:?}") };
     assert!(first > 1_500_000.0 && narrow < 700_000.0 && last > 1_000_000.0, "{rates:?}");
     let stats = pair.session.stats();

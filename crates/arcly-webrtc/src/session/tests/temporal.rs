@@ -28,6 +28,13 @@ impl Encoder {
         Self { pair, tracks, layers: Default::default(), is_synced, asked: 0, keys: Vec::new(), next: 0 }
     }
 
+    /// How many temporal layers are sent, and of how many.
+    fn layers(&self) -> (u8, u8) {
+        let layer = self.pair.session.stats().layer.unwrap();
+        assert_eq!((layer.track, layer.spatial.sent, layer.spatial.of), (TrackId::VIDEO, 1, 1));
+        (layer.temporal.sent, layer.temporal.of)
+    }
+
     fn asked(&self) -> usize {
         self.pair.events.iter().filter(|event| matches!(event, Viewed::KeyframeRequest(_))).count()
     }
@@ -84,11 +91,15 @@ impl Encoder {
 fn a_narrow_link_is_sent_fewer_layers_and_a_wide_one_all_again() {
     let mut encoder = Encoder::new(true);
     assert_eq!(encoder.run(20, 20_000_000), 0);
+    assert_eq!(encoder.layers(), (3, 3));
     let narrow = encoder.run(30, 1_100_000);
     assert!((300..=600).contains(&narrow), "half of 750 and a little more: {narrow}");
+    let (sent, of) = encoder.layers();
+    assert!(sent < 3 && of == 3, "{sent} of {of}");
     let from = encoder.next;
     let left_out = encoder.run(40, 20_000_000);
     assert!(left_out < 500, "it was sent all again: {left_out}");
+    assert_eq!(encoder.layers(), (3, 3));
     let stats = encoder.pair.session.stats();
     assert!(stats.layer_switches >= 2, "{stats:?}");
     let came = encoder.received();
@@ -168,7 +179,7 @@ fn a_narrow_link_is_sent_a_smaller_picture_of_the_same_stream() {
     pair.connect();
     // 0.5 Mbit/s, a quarter of it in the lower layer; the stream is played over and over.
     let all = packets(&tracks, &frames);
-    let mut sizes = Vec::new();
+    let (mut sizes, mut layers) = (Vec::new(), Vec::new());
     for bps in [20_000_000, 350_000, 20_000_000] {
         pair.bottleneck = Some((bps, pair.now));
         let mut whole = [0; 2];
@@ -186,7 +197,10 @@ fn a_narrow_link_is_sent_a_smaller_picture_of_the_same_stream() {
             }
         }
         sizes.push(whole);
+        let layer = pair.session.stats().layer.unwrap();
+        layers.push((layer.spatial.sent, layer.spatial.of));
     }
+    assert_eq!(layers, [(2, 2), (1, 2), (2, 2)]);
     let [wide, narrow, last] = sizes[..] else { panic!("{sizes:?}") };
     assert_eq!(wide, [0, 30], "{sizes:?}");
     assert!(narrow[0] >= 25 && last[1] >= 25, "{sizes:?}");
