@@ -8,10 +8,10 @@ use std::time::Duration;
 use arcly_core::contract::auth::StreamAuthenticator;
 use arcly_core::contract::observe::{EngineEvent, Observer};
 use arcly_core::derived::Packetizer as _;
-use arcly_core::log::{LagPolicy, Read, StartMode};
+use arcly_core::log::{LagPolicy, Read, Retention, StartMode};
 use arcly_core::{
     AppSpec, CloseReason, Engine, MediaFrame, PlayRequest, PlaybackRegistry as _, PublishRegistry as _,
-    PublishRequest, StreamKey, Subscriber, Timestamp, TrackSet,
+    PublishRequest, StreamKey, Subscriber, TimeDelta, Timestamp, TrackSet,
 };
 use arcly_rtp::media::{Packetizer, PacketizerOptions};
 use arcly_rtp::sdp::{Attribute, SessionDescription, describe, formats};
@@ -91,7 +91,12 @@ impl Serving {
     ) -> Self {
         let closed = Arc::new(Closed::default());
         let mut builder = Engine::builder().observer(Arc::clone(&closed) as _);
-        builder = builder.default_app(AppSpec::new("").wait_for_stream(Duration::from_secs(5)));
+        // Who begins to read when all has been published has missed nothing.
+        let all = TimeDelta::from_millis(2 * 1_000 * i64::from(LONG));
+        let retention =
+            Retention { max_items: 1 << 14, max_time: all, window_time: all, ..Retention::default() };
+        let app = AppSpec::new("").wait_for_stream(Duration::from_secs(5)).retention(retention);
+        builder = builder.default_app(app);
         if let Some(users) = users {
             builder = builder.authenticator(users);
         }
