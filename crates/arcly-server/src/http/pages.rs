@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::assets::href;
+use crate::config::HlsEncryption;
 use crate::server::Server;
 
 const INDEX: &str = include_str!("../../assets/web/index.html");
@@ -76,6 +77,13 @@ pub(super) async fn player(server: &Server, key: &StreamKey) -> Response {
         page.replace(&format!("{{{name}_HIDDEN}}"), hidden_unless(port.is_some()))
             .replace(&format!("{{{name}_PORT}}"), &port.unwrap_or_default())
     });
+    // What is encrypted has no parts, and no manifest.
+    let is_encrypted = server.config().hls.encryption != HlsEncryption::None;
+    let (has_hls, has_dash) = (server.hls().is_some(), server.hls().is_some() && !is_encrypted);
+    let page = page
+        .replace("{HLS_HIDDEN}", hidden_unless(has_hls))
+        .replace("{HLS_TITLE}", if is_encrypted { "HLS" } else { "HLS, LL-HLS" })
+        .replace("{DASH_HIDDEN}", hidden_unless(has_dash));
     html(status, page.replace("{NAME}", key.as_str()))
 }
 

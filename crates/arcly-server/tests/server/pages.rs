@@ -1,6 +1,8 @@
 //! Pages for people, as the server makes them; `tests/page` has what they do in a browser.
 
-use crate::client::{get, start};
+use arcly_testkit::process::Arcly;
+
+use crate::client::{arcly, get, start};
 
 #[test]
 fn the_player_lists_the_addresses_of_those_protocols_that_are_on() {
@@ -29,4 +31,31 @@ fn the_player_lists_the_addresses_of_those_protocols_that_are_on() {
         page.contains("<dt>RTMP</dt>") && !page.contains("_PORT}") && !page.contains("_HIDDEN}"),
         "{page}"
     );
+}
+
+#[test]
+fn hls_and_dash_are_listed_where_they_can_be_played() {
+    let cases = [
+        ([].as_slice(), ["<dt>HLS, LL-HLS</dt><dd><code>", "<dt>DASH, LL-DASH</dt><dd><code>"]),
+        (
+            &[("ARCLY_HLS__ENABLED", "false")],
+            ["<dt hidden>HLS, LL-HLS</dt><dd hidden>", "<dt hidden>DASH, LL-DASH</dt><dd hidden>"],
+        ),
+        (
+            &[("ARCLY_HLS__ENCRYPTION", "aes-128")],
+            ["<dt>HLS</dt><dd><code>", "<dt hidden>DASH, LL-DASH</dt><dd hidden>"],
+        ),
+    ];
+    for (variables, listed) in cases {
+        let mut command = arcly(&["serve", "--http", "127.0.0.1:0"]);
+        let server = Arcly::start(command.envs(variables.iter().copied()));
+        let page = get(server.addr("http"), "/live/cam", "GET", "").text();
+        for row in listed {
+            assert!(page.contains(row), "{variables:?}: {row}:\n{page}");
+        }
+        assert!(
+            page.contains("<dt>HTTP-FLV</dt>") && !page.contains("_HIDDEN}") && !page.contains("_TITLE}"),
+            "{page}"
+        );
+    }
 }
