@@ -28,6 +28,7 @@ use crate::registry::{
 use crate::rendition::{self, TranscodeUsage, Workshop};
 use crate::stream::{Stream, StreamInfo, StreamState, Upkeep};
 use crate::subscriber::{ReaderState, Subscription};
+use crate::track::TrackSet;
 use crate::via::{Hop, Via};
 
 /// How often streams are looked after.
@@ -415,6 +416,20 @@ impl Engine {
         }
     }
 
+    /// The stream that somebody may read, once it is there, and for how long they may.
+    async fn find(&self, request: &PlayRequest) -> Result<(Arc<Stream>, Grant)> {
+        let PlayRequest { key, client, credentials, wait, via, .. } = request;
+        let grant = self.authenticate(Action::Play, key, client, credentials.clone()).await?;
+        if self.is_draining() {
+            return Err(refused(key, CloseReason::Shutdown));
+        }
+        let stream = self.wait_for(key, *wait).await?;
+        if !via.is_empty() && via.meets(&stream.via()) {
+            return Err(refused(key, CloseReason::Conflict));
+        }
+        Ok((stream, grant))
+    }
+
     /// The stream, once somebody publishes it.
     async fn wait_for(&self, key: &StreamKey, wait: Option<Duration>) -> Result<Arc<Stream>> {
         let is_there = |stream: &Arc<Stream>| stream.is_there();
@@ -492,15 +507,8 @@ impl PublishRegistry for Engine {
 #[async_trait]
 impl PlaybackRegistry for Engine {
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription> {
-        let PlayRequest { key, client, credentials, start, lag, wait, audio, via } = request;
-        let grant = self.authenticate(Action::Play, &key, &client, credentials).await?;
-        if self.is_draining() {
-            return Err(refused(&key, CloseReason::Shutdown));
-        }
-        let stream = self.wait_for(&key, wait).await?;
-        if !via.is_empty() && via.meets(&stream.via()) {
-            return Err(refused(&key, CloseReason::Conflict));
-        }
+        let (stream, grant) = self.find(&request).await?;
+        let PlayRequest { key, client, start, lag, audio, .. } = request;
         let state = Arc::new(ReaderState::new(self.next_id(), key, client.clone(), grant.expires_at));
         stream.add_reader(Arc::clone(&state)).map_err(|reason| refused(stream.key(), reason))?;
         self.announce_reader(&stream, client, state.id);
@@ -513,5 +521,15 @@ impl PlaybackRegistry for Engine {
         let place = (start.unwrap_or(stream.app().start), lag.unwrap_or(stream.app().lag));
         let feed = stream.feed_for(audio);
         Ok(Subscription::new(stream, feed, state, place))
+    }
+
+    async fn look(&self, request: PlayRequest) -> Result<Arc<TrackSet>> {
+        let request = request.wait(Duration::ZERO);
+        let (stream, _) = self.find(&request).await?;
+        stream.has_room().map_err(|reason| refused(stream.key(), reason))?;
+        if stream.state() != StreamState::Live {
+            self.want(stream.key());
+        }
+        Ok(stream.tracks_for(request.audio))
     }
 }

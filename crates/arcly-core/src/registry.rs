@@ -16,6 +16,7 @@ use crate::log::{LagPolicy, StartMode};
 use crate::publisher::Publisher;
 use crate::rendition::{AudioChoice, audio_from_query};
 use crate::subscriber::Subscription;
+use crate::track::TrackSet;
 use crate::via::Via;
 
 /// Who is at the other end, for the log, the API and the events.
@@ -204,6 +205,17 @@ pub trait PlaybackRegistry: Send + Sync {
     /// [`Refused`](crate::StreamError::Refused) with `not_found`, `unauthorized`, `forbidden`, `conflict` of a relay
     /// that would feed the stream with itself, `overloaded` or `shutdown`.
     async fn subscribe(&self, request: PlayRequest) -> Result<Subscription>;
+
+    /// Whether [`subscribe`](Self::subscribe) would let the same request read now, and which tracks: none as long as they are not
+    /// known. Does not wait; a stream that is not there is asked for, as by a reader. Cancel safe.
+    ///
+    /// An engine counts nobody as a reader who only asks. The default subscribes, and leaves.
+    ///
+    /// # Errors
+    /// Those of [`subscribe`](Self::subscribe).
+    async fn look(&self, request: PlayRequest) -> Result<Arc<TrackSet>> {
+        Ok(self.subscribe(request.wait(Duration::ZERO)).await?.tracks())
+    }
 }
 
 /// Starts a source when somebody wants a stream that is not there.

@@ -207,6 +207,11 @@ impl Stream {
         made.unwrap_or_else(|| Arc::clone(&self.feed))
     }
 
+    /// The tracks of what [`feed_for`](Self::feed_for) would return, without making it: none as long as they are not known.
+    pub(crate) fn tracks_for(&self, audio: AudioChoice) -> Arc<TrackSet> {
+        self.renditions.tracks_for(&self.feed, audio).unwrap_or_else(|| self.tracks())
+    }
+
     /// Readers at the moment.
     #[must_use]
     pub fn reader_count(&self) -> usize {
@@ -369,11 +374,18 @@ impl Stream {
         Ok(published)
     }
 
+    /// Whether one more may read.
+    pub(crate) fn has_room(&self) -> Result<(), CloseReason> {
+        self.has_room_beside(self.reader_count())
+    }
+
+    fn has_room_beside(&self, readers: usize) -> Result<(), CloseReason> {
+        if readers < self.app.max_readers { Ok(()) } else { Err(CloseReason::Limit("subscribers")) }
+    }
+
     pub(crate) fn add_reader(&self, state: Arc<ReaderState>) -> Result<(), CloseReason> {
         let mut readers = self.readers.lock();
-        if readers.len() >= self.app.max_readers {
-            return Err(CloseReason::Limit("subscribers"));
-        }
+        self.has_room_beside(readers.len())?;
         readers.insert(state.id, state);
         self.awaiting.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -619,3 +619,28 @@ async fn h23_a_chain_has_an_end() {
 fn reason<T>(result: Result<T, StreamError>) -> CloseReason {
     result.err().expect("refused").reason()
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_only_looks_is_told_what_a_reader_would_be_and_is_none() {
+    let mut app = AppSpec::new("live");
+    app.max_readers = 1;
+    let engine = engine(app);
+    let look = || engine.look(PlayRequest::internal(key(), "test").wait(Duration::from_secs(60)));
+    let reason = |looked: Result<Arc<TrackSet>, StreamError>| match looked {
+        Err(StreamError::Refused { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(reason(look().await), CloseReason::NotFound, "at once");
+    let mut publisher = publish(&engine).await.unwrap();
+    stream(&mut publisher, 0, 1).await;
+    let mut events = engine.events();
+    let published = engine.stream(&key()).unwrap();
+    assert_eq!((look().await.unwrap().len(), look().await.unwrap()), (2, published.tracks()));
+    assert_eq!(published.reader_count(), 0);
+    let next = timeout(Duration::from_millis(1), events.next()).await;
+    assert!(next.is_err(), "nobody has come or gone");
+    let _reader = subscribe(&engine).await;
+    assert_eq!(reason(look().await), CloseReason::Limit("subscribers"));
+    engine.drain();
+    assert_eq!(reason(look().await), CloseReason::Shutdown);
+}

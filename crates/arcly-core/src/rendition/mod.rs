@@ -171,6 +171,12 @@ struct Kept {
     idle_since: Option<Instant>,
 }
 
+/// A rendition that a reader needs.
+enum Wanted {
+    There(Arc<Feed>),
+    ToMake(CodecId),
+}
+
 /// The renditions of one stream.
 pub(crate) struct Renditions {
     workshop: Arc<Workshop>,
@@ -190,18 +196,11 @@ impl Renditions {
         retention: Retention,
     ) -> Option<Arc<Feed>> {
         let transcoder = self.workshop.transcoder.as_ref()?;
-        let accepted = audio?;
-        let codec = *accepted.first()?;
         let mut kept = self.kept.lock();
-        if let Some(there) = kept.get(&codec)
-            && there.feed.log().closed().is_none()
-        {
-            return Some(Arc::clone(&there.feed));
-        }
-        let may_need = !takes_the_usual(accepted) && is_young(source);
-        if !(may_need || needs_rendition(&source.tracks(), accepted, &**transcoder, codec)) {
-            return None;
-        }
+        let codec = match wanted(&kept, source, audio, &**transcoder)? {
+            Wanted::There(feed) => return Some(feed),
+            Wanted::ToMake(codec) => codec,
+        };
         let runtime = Handle::try_current().ok()?;
         let (feed, writer) = Feed::new(retention);
         let pump =
@@ -209,6 +208,15 @@ impl Renditions {
         runtime.spawn(pump.run());
         kept.insert(codec, Kept { feed: Arc::clone(&feed), idle_since: None });
         Some(feed)
+    }
+
+    /// The tracks of that rendition, if there is to be one: none as long as it is to be made.
+    pub(crate) fn tracks_for(&self, source: &Feed, audio: AudioChoice) -> Option<Arc<TrackSet>> {
+        let transcoder = self.workshop.transcoder.as_ref()?;
+        match wanted(&self.kept.lock(), source, audio, &**transcoder)? {
+            Wanted::There(feed) => Some(feed.tracks()),
+            Wanted::ToMake(_) => Some(Arc::default()),
+        }
     }
 
     /// Lets go of renditions that nobody has read for a while, and of those that have ended.
@@ -264,6 +272,23 @@ fn takes_the_usual(accepted: &[CodecId]) -> bool {
 fn is_young(source: &Feed) -> bool {
     let silent = source.tracks().first(TrackKind::Audio).is_none();
     silent && source.log().last().is_none_or(|last| last.dts - Timestamp::ZERO < YOUTH)
+}
+
+/// What a reader of `source` needs which takes `audio`; `None` when that is the source itself.
+fn wanted(
+    kept: &HashMap<CodecId, Kept>,
+    source: &Feed,
+    audio: AudioChoice,
+    transcoder: &dyn Transcoder,
+) -> Option<Wanted> {
+    let accepted = audio?;
+    let codec = *accepted.first()?;
+    if let Some(there) = kept.get(&codec).filter(|there| there.feed.log().closed().is_none()) {
+        return Some(Wanted::There(Arc::clone(&there.feed)));
+    }
+    let may_need = !takes_the_usual(accepted) && is_young(source);
+    let needs = may_need || needs_rendition(&source.tracks(), accepted, transcoder, codec);
+    needs.then_some(Wanted::ToMake(codec))
 }
 
 /// True when a track has to be made for a reader.

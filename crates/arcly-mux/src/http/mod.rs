@@ -7,7 +7,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET` | `200`: the container's headers, the newest GOP, and on |
-//! | `HEAD` | the same without the body: is the stream there? |
+//! | `HEAD` | the same without the body: is the stream there? Nobody reads it for that |
 //! | `POST`, `PUT` | the body is published; `204` when it ends |
 //! | anything else | `405` |
 //!
@@ -142,7 +142,7 @@ impl<C: Container> HttpStream<C> {
         match *method {
             Method::GET => self.play(play).await,
             // Whether it is there now; whoever wants to wait asks for the stream.
-            Method::HEAD => self.play(play.wait(Duration::ZERO)).await.map(|_| StreamBody::empty()),
+            Method::HEAD => self.look(play).await,
             Method::POST | Method::PUT => {
                 let PlayRequest { key, client, credentials, via, .. } = play;
                 let mut request = PublishRequest::internal(key, client.protocol).via(via);
@@ -168,24 +168,27 @@ impl<C: Container> HttpStream<C> {
     /// the body why it is dropped.
     pub async fn play(&self, request: PlayRequest) -> Response<StreamBody<C>> {
         match self.playback.subscribe(request.audio_or_as_asked(C::AUDIO)).await {
-            Ok(subscription) if !C::can_carry(&subscription.tracks()) => {
-                let codecs: Vec<_> =
-                    subscription.tracks().iter().map(|track| track.codec.to_string()).collect();
-                let detail = format!("{} cannot carry {}", C::NAME, codecs.join(", "));
-                let reason = CloseReason::Unsupported;
-                problem::response(problem::status_of(reason), &detail, Some(reason)).map(StreamBody::whole)
-            }
             Ok(subscription) => {
-                let state = Arc::clone(subscription.state());
-                let mut response = Response::new(StreamBody::live(subscription));
-                let headers = response.headers_mut();
-                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(C::MEDIA_TYPE));
-                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                response.extensions_mut().insert(state);
-                response
+                let head = head::<C>(&subscription.tracks());
+                head.map_or_else(
+                    |problem| problem.map(StreamBody::whole),
+                    |mut response| {
+                        response.extensions_mut().insert(Arc::clone(subscription.state()));
+                        response.map(|()| StreamBody::live(subscription))
+                    },
+                )
             }
             Err(error) => problem::refused(&error).map(StreamBody::whole),
         }
+    }
+
+    /// What [`play`](Self::play) would answer now, without the body. Nobody reads the stream for that.
+    async fn look(&self, request: PlayRequest) -> Response<StreamBody<C>> {
+        match self.playback.look(request.audio_or_as_asked(C::AUDIO)).await {
+            Ok(tracks) => head::<C>(&tracks).unwrap_or_else(|problem| problem.map(drop)),
+            Err(error) => problem::refused(&error).map(drop),
+        }
+        .map(|()| StreamBody::empty())
     }
 
     /// Publishes a body until it ends.
@@ -205,6 +208,21 @@ impl<C: Container> HttpStream<C> {
             }
         }
     }
+}
+
+/// The head of an answer that has a stream of these tracks in it; what is wrong where the container has no place for them.
+fn head<C: Container>(tracks: &TrackSet) -> Result<Response<()>, Response<Bytes>> {
+    if !C::can_carry(tracks) {
+        let codecs: Vec<_> = tracks.iter().map(|track| track.codec.to_string()).collect();
+        let detail = format!("{} cannot carry {}", C::NAME, codecs.join(", "));
+        let reason = CloseReason::Unsupported;
+        return Err(problem::response(problem::status_of(reason), &detail, Some(reason)));
+    }
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(C::MEDIA_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }
 
 fn failed(error: &StreamError) -> Failure {

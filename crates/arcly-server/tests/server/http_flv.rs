@@ -93,6 +93,21 @@ fn heads_say_what_comes() {
     assert!(page.text().contains("live/none"));
 }
 
+/// The player's page asks like this whether there is anything to play.
+#[test]
+fn who_asks_for_the_head_reads_nothing() {
+    let arcly = start_demo();
+    let http = arcly.addr("http");
+    for path in ["/live/demo.flv", "/live/demo.ts", "/live/demo.mp4"] {
+        assert_eq!(get(http, path, "HEAD", "").status, 200, "{path}");
+    }
+    assert!(read_for(http, "/live/demo.flv", Duration::from_millis(500)).starts_with(b"FLV"));
+    wait_until("the reader has left", || arcly.log().contains("reader left"));
+    let log = arcly.log();
+    let lines = |what| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((lines("playing stream="), lines("reader left")), (1, 1), "{log}");
+}
+
 #[test]
 fn bad_publishers_are_told_why() {
     let arcly = start_demo();
