@@ -6,7 +6,7 @@
 //! | `POST` to the endpoint, an offer | `201`: the answer; `Location` of the session, `ETag`, `Link` to ICE servers |
 //! | `PATCH` to the session, candidates | `204` |
 //! | `PATCH` with `If-Match: *`, credentials | `200`: an ICE restart; the new credentials, and `ETag` |
-//! | `DELETE` to the session | `200`: it is over |
+//! | `DELETE` to the session | `200`: it is over, and gone for whoever asks then, or at the same time |
 //! | `OPTIONS` to either | `204`: what may be sent |
 //! | anything else | `405` |
 //!
@@ -208,18 +208,24 @@ impl Endpoint {
         response
     }
 
-    /// The session of a path. That of another stream, or of the other protocol, is as little there as any other.
+    /// The session of a path. That of another stream, or of the other protocol, is as little there as any other, and one that
+    /// somebody has ended is not either, though its task may still say good-bye.
     fn session(&self, visit: &Visit, id: &str) -> Result<Arc<Entry>, Problem> {
-        let is_meant = |entry: &Arc<Entry>| entry.role == visit.role && entry.stream == visit.stream;
-        self.hub.session(id).filter(is_meant).ok_or_else(|| {
-            problem(StatusCode::NOT_FOUND, "there is no such session", Some(CloseReason::NotFound))
-        })
+        let is_meant = |entry: &Arc<Entry>| {
+            entry.role == visit.role && entry.stream == visit.stream && !entry.state.lock().is_deleted
+        };
+        self.hub.session(id).filter(is_meant).ok_or_else(gone)
     }
 
     async fn delete(&self, visit: &Visit, id: &str) -> Result<Response<Bytes>, Problem> {
         let entry = self.session(visit, id)?;
-        // A session that takes no commands any more is ending already.
-        let _ = entry.control.send(Control::Close).await;
+        // A place for the command comes first: nobody is to be told that it was deleted by a request that has broken off since. A
+        // session that takes no commands any more is over.
+        let place = entry.control.reserve().await.map_err(|_| gone())?;
+        if core::mem::replace(&mut entry.state.lock().is_deleted, true) {
+            return Err(gone());
+        }
+        place.send(Control::Close);
         Ok(Response::new(Bytes::new()))
     }
 
@@ -297,7 +303,6 @@ async fn restart(entry: &Entry, fragment: Fragment) -> Result<Response<Bytes>, P
         state.restarted = Some(now);
         state.candidates = 0;
     }
-    let gone = || problem(StatusCode::NOT_FOUND, "there is no such session", Some(CloseReason::NotFound));
     let (sender, answer) = oneshot::channel();
     entry.control.send(Control::Restart(credentials, sender)).await.map_err(|_| gone())?;
     let answer = answer.await.map_err(|_| gone())?.map_err(|error| offer_problem(&error))?;
@@ -361,6 +366,10 @@ fn not_allowed(is_session: bool) -> Problem {
     let mut problem = problem(StatusCode::METHOD_NOT_ALLOWED, detail, None);
     problem.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(is_session)));
     problem
+}
+
+fn gone() -> Problem {
+    problem(StatusCode::NOT_FOUND, "there is no such session", Some(CloseReason::NotFound))
 }
 
 fn no_room() -> Problem {

@@ -114,6 +114,8 @@ pub(crate) struct State {
     pub(crate) candidates: usize,
     /// The last restart.
     pub(crate) restarted: Option<Instant>,
+    /// The peer has ended it over HTTP: it is there for nobody any more.
+    pub(crate) is_deleted: bool,
     /// What was counted of it.
     pub(super) stats: SessionStats,
 }
@@ -319,7 +321,8 @@ impl Hub {
         let (sender, inbox) = mpsc::channel(INBOX);
         let (commands, control) = mpsc::channel(COMMANDS);
         let stats = SessionStats::default();
-        let state = State { fragment: fragment.to_owned(), candidates: 0, restarted: None, stats };
+        let state =
+            State { fragment: fragment.to_owned(), candidates: 0, restarted: None, is_deleted: false, stats };
         let id = session_id()?;
         let state = Mutex::new(state);
         let entry = Arc::new(Entry { id, role, stream, client, inbox: sender, control: commands, state });

@@ -354,6 +354,34 @@ async fn w02_w03_w10_w11_requests_that_are_wrong() {
     house.end().await;
 }
 
+/// RFC 9725 §4.2: what was deleted is not there any more, however soon somebody asks: here before the session has heard of it.
+#[tokio::test(start_paused = true)]
+async fn of_those_who_end_a_session_at_once_one_has_ended_it() {
+    let house = House::new(ServerConfig::default());
+    for role in [Role::Publisher, Role::Viewer] {
+        let (_publisher, answer) = Client::connect(&house, Role::Publisher, &[MediaKind::Audio]).await;
+        let (_viewer, viewed) = Client::connect(&house, Role::Viewer, &[MediaKind::Audio]).await;
+        let answer = if role == Role::Publisher { answer } else { viewed };
+        let (location, tag) = (text(&answer, header::LOCATION), text(&answer, header::ETAG));
+        let delete = || house.ask(role, Request::delete(&location).body(Bytes::new()).unwrap());
+        let candidate = "a=candidate:1 1 udp 1 255.255.255.255 9 typ host\r\n".to_owned();
+        let patch = house.patch(role, &location, Some(&tag), candidate);
+        let (first, second, patched, third) = tokio::join!(delete(), delete(), patch, delete());
+        let statuses = [first, second, patched, third].map(|answer| answer.status().as_u16());
+        assert_eq!(statuses, [200, 404, 404, 404], "{role:?}");
+        house
+            .engine
+            .stream(&StreamKey::new("live", "cam"))
+            .unwrap()
+            .disconnect_publishers(CloseReason::Shutdown);
+        while house.server.counters().sessions > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(delete().await.status().as_u16(), 404);
+    }
+    house.end().await;
+}
+
 /// In virtual time: how long the machine takes between two restarts is not what is looked at.
 #[tokio::test(start_paused = true)]
 async fn w30_candidates_and_restarts_are_counted() {
