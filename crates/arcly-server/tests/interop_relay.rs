@@ -2,16 +2,17 @@
 
 mod interop;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use arcly_testkit::clips;
 use arcly_testkit::ffprobe::{self, Times};
+use arcly_testkit::framehash::Listing;
 use arcly_testkit::program::Program;
 use arcly_testkit::{framehash, http, need, process};
-use interop::{LIMIT, Scene, assert_received, certificate, publish};
+use interop::{LIMIT, Player, Scene, assert_received, certificate, publish};
 
 const NGINX: &str = r#"
 load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
@@ -226,10 +227,86 @@ fn whip_and_whep_over_https() {
     assert!(!refused.status.success() && said.contains("certificate"), "{said}");
     publisher.signal("INT");
     publisher.end(LIMIT);
-    // Every picture is one that was sent.
-    let (sent, got) = (framehash::of_file(&ff5, &file).packets, player.listing().packets);
-    let is_sent = |hash: &str| sent.iter().any(|packet| packet.hash == hash);
+    assert_sent(player, &framehash::of_file(&ff5, &file));
+}
+
+/// Asserts that a player has got something, and that every picture of it is one that was sent.
+fn assert_sent(player: Player, sent: &Listing) {
+    let got = player.listing().packets;
+    let is_sent = |hash: &str| sent.packets.iter().any(|packet| packet.hash == hash);
     assert!(got.len() >= 30 && got.iter().all(|packet| is_sent(&packet.hash)), "{} packets", got.len());
+}
+
+/// A server whose UDP goes nowhere: what it names as its own is a port of UDP that takes datagrams and answers none, and beside it one of
+/// TCP from which connections go on to the server.
+struct Firewall {
+    udp: UdpSocket,
+    connections: TcpListener,
+}
+
+impl Firewall {
+    /// In front of a server that begins with this [configuration](Self::config).
+    fn new() -> Self {
+        let pair = || {
+            let connections = TcpListener::bind("127.0.0.1:0").ok()?;
+            let udp = UdpSocket::bind(connections.local_addr().ok()?).ok()?;
+            Some(Self { udp, connections })
+        };
+        // The other's port may be taken.
+        (0..100).find_map(|_| pair()).expect("a free port of both")
+    }
+
+    fn config(&self) -> String {
+        format!("[webrtc]\npublic_port = {}\n", self.connections.local_addr().expect("bound").port())
+    }
+
+    /// Lets connections through from now on. Gives the port that swallows what comes.
+    fn open(self, server: SocketAddr) -> UdpSocket {
+        let Self { udp, connections } = self;
+        std::thread::spawn(move || {
+            for outside in connections.incoming().flatten() {
+                let inside = TcpStream::connect(server).expect("the server listens");
+                let ends = |stream: &TcpStream| stream.try_clone().expect("a descriptor");
+                let ways = [(ends(&outside), ends(&inside)), (inside, outside)];
+                for (mut from, mut to) in ways {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Write);
+                    });
+                }
+            }
+        });
+        udp
+    }
+}
+
+/// Where a firewall lets no UDP through a push by WHIP and a pull by WHEP go over connections.
+#[test]
+fn whip_and_whep_go_over_tcp_where_udp_does_not_get_through() {
+    let ff5 = need!(ffmpeg);
+    let file = clips::H264_BASELINE.file(&ff5);
+    let firewall = Firewall::new();
+    let middle = Scene::start_with("relay_tcp_middle", &firewall.config(), &[]);
+    let swallowed = firewall.open(middle.addr("webrtc-tcp"));
+    let [origin, edge] = ["origin", "edge"].map(|name| Scene::start(&format!("relay_tcp_{name}")));
+    let at = |role: &str| format!("{role}+http://{}/live/x/{role}", middle.addr("http"));
+    origin.relay("live/x", &at("whip"));
+    edge.relay(&at("whep"), "live/copy");
+    let player = edge.ffmpeg_plays("player", &ff5, &edge.rtmp("live/copy"));
+    edge.until_readers("live/copy", 1);
+    let mut publisher = interop::publish_on("publisher", &ff5, &file, &origin.rtmp("live/x"));
+    middle.until("live/x", "pushed over TCP", |stream| stream["publisher"]["webrtc"]["protocol"] == "tcp");
+    edge.until("live/copy", "there for a while", |stream| stream["frames_in"].as_u64() >= Some(60));
+    let is_pulled = |reader: &serde_json::Value| reader["webrtc"]["protocol"] == "tcp";
+    middle.until_api("/api/v1/readers", "pulled over TCP", |readers| {
+        readers["items"].as_array().is_some_and(|readers| readers.iter().any(is_pulled))
+    });
+    // UDP was tried.
+    swallowed.set_read_timeout(Some(LIMIT)).expect("a time");
+    assert!(swallowed.recv(&mut [0; 1_500]).expect("a check") > 20);
+    publisher.signal("INT");
+    publisher.end(LIMIT);
+    assert_sent(player, &framehash::of_file(&ff5, &file));
 }
 
 /// Pictures for which viewers' links had no room, in all sessions over WebRTC that a server had; waits until the last one is over.

@@ -128,13 +128,18 @@ impl Scene {
 
     /// Waits until the API says so of a stream, and returns what it says.
     pub(crate) fn until(&self, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.until_api(&format!("/api/v1/streams/{path}"), what, is_so)
+    }
+
+    /// Waits until the API says so at that path, and returns what it says.
+    pub(crate) fn until_api(&self, path: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + LIMIT;
         loop {
-            let stream = self.api(&format!("/api/v1/streams/{path}"));
-            if is_so(&stream) {
-                return stream;
+            let shown = self.api(path);
+            if is_so(&shown) {
+                return shown;
             }
-            assert!(Instant::now() < end, "{path}: still not {what} after {LIMIT:?}: {stream:#}");
+            assert!(Instant::now() < end, "{path}: still not {what} after {LIMIT:?}: {shown:#}");
             std::thread::sleep(POLL);
         }
     }
