@@ -49,7 +49,7 @@ const PIECE: usize = 64 << 10;
 /// Bytes of a body that are looked for when nobody waits for the answer any more: more than HTTP libraries read ahead.
 const MAX_REST: usize = 1 << 20;
 
-/// Why publishing ended before the body did: the reason, and what to tell the publisher.
+/// Why a stream is not played, or publishing ended before the body did: the reason, and what to tell the peer.
 pub type Failure = (CloseReason, String);
 
 /// A container that goes over HTTP as one body without end.
@@ -168,16 +168,13 @@ impl<C: Container> HttpStream<C> {
     /// the body why it is dropped.
     pub async fn play(&self, request: PlayRequest) -> Response<StreamBody<C>> {
         match self.playback.subscribe(request.audio_or_as_asked(C::AUDIO)).await {
-            Ok(subscription) => {
-                let head = head::<C>(&subscription.tracks());
-                head.map_or_else(
-                    |problem| problem.map(StreamBody::whole),
-                    |mut response| {
-                        response.extensions_mut().insert(Arc::clone(subscription.state()));
-                        response.map(|()| StreamBody::live(subscription))
-                    },
-                )
-            }
+            Ok(subscription) => match head::<C>(&subscription.tracks()) {
+                Ok(mut response) => {
+                    response.extensions_mut().insert(Arc::clone(subscription.state()));
+                    response.map(|()| StreamBody::live(subscription))
+                }
+                Err(failure) => told(failure).map(StreamBody::whole),
+            },
             Err(error) => problem::refused(&error).map(StreamBody::whole),
         }
     }
@@ -185,7 +182,7 @@ impl<C: Container> HttpStream<C> {
     /// What [`play`](Self::play) would answer now, without the body. Nobody reads the stream for that.
     async fn look(&self, request: PlayRequest) -> Response<StreamBody<C>> {
         match self.playback.look(request.audio_or_as_asked(C::AUDIO)).await {
-            Ok(tracks) => head::<C>(&tracks).unwrap_or_else(|problem| problem.map(drop)),
+            Ok(tracks) => head::<C>(&tracks).unwrap_or_else(|failure| told(failure).map(drop)),
             Err(error) => problem::refused(&error).map(drop),
         }
         .map(|()| StreamBody::empty())
@@ -203,20 +200,21 @@ impl<C: Container> HttpStream<C> {
                 *response.status_mut() = StatusCode::NO_CONTENT;
                 response
             }
-            Err((reason, detail)) => {
-                problem::response(problem::status_of(reason), &detail, Some(reason)).map(StreamBody::whole)
-            }
+            Err(failure) => told(failure).map(StreamBody::whole),
         }
     }
 }
 
+fn told((reason, detail): Failure) -> Response<Bytes> {
+    problem::response(problem::status_of(reason), &detail, Some(reason))
+}
+
 /// The head of an answer that has a stream of these tracks in it; what is wrong where the container has no place for them.
-fn head<C: Container>(tracks: &TrackSet) -> Result<Response<()>, Response<Bytes>> {
+fn head<C: Container>(tracks: &TrackSet) -> Result<Response<()>, Failure> {
     if !C::can_carry(tracks) {
         let codecs: Vec<_> = tracks.iter().map(|track| track.codec.to_string()).collect();
         let detail = format!("{} cannot carry {}", C::NAME, codecs.join(", "));
-        let reason = CloseReason::Unsupported;
-        return Err(problem::response(problem::status_of(reason), &detail, Some(reason)));
+        return Err((CloseReason::Unsupported, detail));
     }
     let mut response = Response::new(());
     let headers = response.headers_mut();
