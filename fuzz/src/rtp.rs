@@ -1,17 +1,18 @@
 //! Targets over RTP, RTCP, payload formats and SDP.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use arcly_core::{MediaEvent, Timescale, TrackId};
 use arcly_rtp::media::{Event, LaneSpec, MediaReceiver, MediaReceiverOptions};
 use arcly_rtp::payload::{AuSizes, Depacketizer, Encoding, MAX_UNIT_BYTES, Payload};
-use arcly_rtp::sdp::{Format, SessionDescription};
-use arcly_rtp::session::{Delivery, MAX_WAIT, Receiver};
-use arcly_rtp::wire::RtpPacket;
+use arcly_rtp::sdp::{Format, Redundancy, SessionDescription};
+use arcly_rtp::session::{Delivery, MAX_WAIT, Receiver, Recovery};
 use arcly_rtp::wire::rtcp::{RtcpPacket, compound};
+use arcly_rtp::wire::{Header, MAX_RED_BLOCKS, Red, RtpPacket};
 use bytes::{Bytes, BytesMut};
 
-crate::targets!(rtp_packet, rtcp_compound, rtp_receiver, rtp_payload, rtp_media, sdp_session);
+crate::targets!(rtp_packet, rtcp_compound, rtp_receiver, rtp_payload, rtp_media, rtp_red, sdp_session);
 
 /// A packet that decodes encodes to the same, but for what padding holds.
 pub fn rtp_packet(data: &[u8]) {
@@ -139,10 +140,38 @@ pub fn rtp_media(data: &[u8]) {
     }
 }
 
+/// A sequence of payloads with redundancy, each behind how much further its number and its timestamp are than the one's before. One that decodes
+/// encodes to the same, and what is recovered is of numbers that have not come.
+pub fn rtp_red(data: &[u8]) {
+    let mut recovery = Recovery::new(Redundancy { payload_type: 63, of: 111 });
+    let (mut header, mut seen) = (Header { payload_type: 63, ..Header::default() }, BTreeSet::new());
+    for part in crate::parts(data) {
+        let Some(([number, ticks], payload)) = part.split_first_chunk() else { continue };
+        header.sequence = header.sequence.wrapping_add((*number).into());
+        header.timestamp = header.timestamp.wrapping_add(u32::from(*ticks) * 120);
+        if let Ok(red) = Red::decode(payload) {
+            let mut out = BytesMut::new();
+            red.encode(&mut out);
+            assert_eq!(out, payload);
+        }
+        let packet = RtpPacket { header, payload: Bytes::copy_from_slice(payload), ..RtpPacket::default() };
+        let Ok(out) = recovery.handle_packet(packet) else { continue };
+        let (own, recovered) = out.split_last().expect("the packet itself");
+        assert!(recovered.len() <= MAX_RED_BLOCKS && own.header.sequence == header.sequence);
+        seen.insert(header.sequence);
+        for packet in recovered {
+            assert!(!packet.payload.is_empty() && packet.header.payload_type == 111);
+            // Numbers begin again in a long input.
+            assert!(seen.insert(packet.header.sequence) || seen.len() > 1_000, "it has come");
+        }
+    }
+}
+
 /// A description that is read is written, and read again as the same.
 pub fn sdp_session(data: &[u8]) {
     let Ok(session) = String::from_utf8_lossy(data).parse::<SessionDescription>() else { return };
     for media in &session.media {
+        _ = Redundancy::offered(media);
         for format in Format::offered(media).unwrap_or_default() {
             assert!(format.payload_type < 128);
             _ = (format.codec(), format.samples_per_frame(), session.address(media));

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | RFC 8866 | §5 fields, §6 attributes | [`SessionDescription`], [`MediaDescription`] |
 //! | | §6.6 `rtpmap`, §6.15 `fmtp` | [`MediaDescription::rtp_map`], [`MediaDescription::parameters`] |
+//! | RFC 2198 | §4 redundancy | [`Redundancy`] |
 //! | RFC 6184 §8.2.1, RFC 7798 §7.2.1, RFC 3640 §4.1, RFC 6416 §7.4, RFC 7587 §6 | parameters of formats | [`Format`] |
 //!
 //! ```text
@@ -23,9 +24,11 @@
 mod describe;
 mod format;
 mod parse;
+mod redundancy;
 
 pub use describe::{describe, formats};
 pub use format::Format;
+pub use redundancy::Redundancy;
 
 use core::fmt;
 use std::net::IpAddr;

@@ -5,6 +5,7 @@
 //! | RFC 3550 | §6.4.1, A.3, A.8 losses and jitter | [`Reception`] |
 //! | | §8.2, A.1 sources that change, sequences that jump | [`Receiver`] |
 //! | | §6.4.1 wall clock and RTP clock | [`SenderClock`] |
+//! | RFC 2198 | §3 what was lost, from what is repeated | [`Recovery`] |
 //!
 //! ```text
 //!   packets ──► Receiver ──► packets in order, losses, restarts
@@ -19,6 +20,7 @@
 mod clock;
 mod receiver;
 mod reception;
+mod recovery;
 mod reorder;
 
 pub use clock::{Drift, SenderClock};
@@ -26,4 +28,5 @@ pub use receiver::{
     Counters, Delivery, MAX_HELD, MAX_JUMP, MAX_TIMESTAMP_STEP, Received, Receiver, SOURCE_SILENCE,
 };
 pub use reception::Reception;
+pub use recovery::{MAX_REMEMBERED, Recovered, Recovery};
 pub use reorder::{Insertion, MAX_PACKETS, MAX_WAIT, Release, ReorderBuffer, START_HOLD};
