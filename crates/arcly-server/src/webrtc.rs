@@ -121,7 +121,7 @@ impl Figures {
     }
 
     /// Counters of all sessions there ever were: name, what it is, value.
-    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 22] {
+    pub(crate) fn totals(&self) -> [(&'static str, &'static str, u64); 25] {
         let Self { counters, stats, .. } = self;
         [
             ("packets_sent", "Packets of media sent over WebRTC, repairs among them", stats.packets_sent),
@@ -138,6 +138,21 @@ impl Figures {
                 "repairs_refused",
                 "Packets that were not sent again, as a peer had asked for too many",
                 stats.repairs_refused,
+            ),
+            (
+                "redundant_sent",
+                "Packets of sound sent with those before them, as packets get lost on the way (RED)",
+                stats.redundant_sent,
+            ),
+            (
+                "redundant_received",
+                "Packets of sound that came with those before them (RED)",
+                stats.redundant_received,
+            ),
+            (
+                "recovered",
+                "Packets of sound that were lost, and found in those after them (RED)",
+                stats.recovered,
             ),
             ("nacks_sent", "Requests for packets that publishers were sent (NACK)", stats.nacks_sent),
             ("nacks_received", "Requests for packets that viewers have sent (NACK)", stats.nacks_received),
@@ -219,6 +234,9 @@ fn describe(Session { stats, label }: &Session) -> Value {
         "repairs_sent": stats.repairs_sent,
         "repairs_received": stats.repairs_received,
         "repairs_refused": stats.repairs_refused,
+        "redundant_sent": stats.redundant_sent,
+        "redundant_received": stats.redundant_received,
+        "recovered": stats.recovered,
         "nacks_sent": stats.nacks_sent,
         "nacks_received": stats.nacks_received,
         "keyframe_requests_sent": stats.keyframe_requests_sent,

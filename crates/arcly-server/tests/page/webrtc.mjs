@@ -21,12 +21,12 @@ const report = { errors: [], foreign: [] };
 const expected = [];
 const url = (path) => server + "/" + stream + path;
 
-// `change` is what becomes of the server's answers to offers on their way to the page.
-async function open(address, change) {
+// `change` is what becomes of the server's answers to offers on their way to the page, and `ask` of its offers.
+async function open(address, change, ask = (sdp) => sdp) {
   const page = await browser.newPage();
   if (change) {
     await page.route(/\/wh[ei]p(\?|$)/, async (route) => {
-      const response = await route.fetch({ timeout });
+      const response = await route.fetch({ timeout, postData: ask(route.request().postData() ?? "") });
       await route.fulfill({ response, body: change(await response.text()) });
     });
   }
@@ -43,6 +43,8 @@ async function open(address, change) {
 
 // An answer that names no port of UDP, as if none of them were to be reached.
 const withoutUdp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ udp .*\r\n/gim, "");
+// An offer of a browser that knows no redundancy of sound.
+const withoutRed = (sdp) => sdp.replace(/^(a=rtpmap:\d+ )red\/48000/gim, "$1none/48000");
 const withoutTcp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ tcp .*\r\n/gim, "");
 
 // A way to a port of UDP that is worse than the direct one: it carries so many bits per second towards the page, loses one datagram of so
@@ -200,6 +202,18 @@ async function watch(path) {
   } while (windows.at(-1).freezes > 0 && windows.length < 3);
   const latency = Number(await page.getAttribute("#figures", "data-latency"));
   return [page, { firsts, muted, tone: heard, goesOn: grew, windows, after: await received(page), latency }];
+}
+
+// What grows while a player is watched on a bad link, and the part of its sound that is made up.
+async function windowOf(player) {
+  // What is held back grows by and by.
+  await player.waitForTimeout(5000);
+  const before = await received(player);
+  await player.waitForTimeout(Number(seconds) * 1000);
+  const after = await received(player);
+  const grown = (name) => after[name] - before[name];
+  const counted = Object.fromEntries(["frames", "freezes", "frozen", "lost"].map((name) => [name, grown(name)]));
+  return { ...counted, concealed: grown("concealed") / grown("samples") };
 }
 
 // Publishes the camera in three sizes, until the server has them all; returns the page.
@@ -402,13 +416,17 @@ const tasks = {
       return video?.nackCount > 0 && (video.retransmittedPacketsReceived ?? 0);
     });
     report.target = await until(player, () => playing?.session?.pc.getReceivers()[0].jitterBufferTarget);
+    // What the server has noticed it makes up for, and what it sends then is understood.
+    await untilServer("/api/v1/readers", (readers) => readers?.items.some(({ webrtc }) => (report.redundant = webrtc?.redundant_sent) > 100));
+    report.goesOn &&= await goesOn(player, 10);
     if (Number(joins) > 1) {
-      // What is held back grows by and by.
-      await player.waitForTimeout(5000);
-      const before = await received(player);
-      await player.waitForTimeout(Number(seconds) * 1000);
-      const after = await received(player);
-      report.watched = Object.fromEntries(["frames", "freezes", "frozen", "lost"].map((name) => [name, after[name] - before[name]]));
+      report.watched = await windowOf(player);
+      const plain = await open(url("?player=whep"), link.change, withoutRed);
+      await until(plain, () => playing?.session?.isConnected);
+      await plain.click("#sound");
+      await goesOn(plain, 100);
+      report.plain = await windowOf(plain);
+      await plain.close();
     }
     report.received = await received(player);
     report.fits = await fits(player);

@@ -216,9 +216,10 @@ fn chromium_plays_on_where_one_datagram_of_twenty_is_lost() {
     assert!(report["repaired"].as_u64().is_some_and(|packets| packets > 0), "{report:#}");
     // A round trip and a half at the least: otherwise pictures are shown before what was lost of them can have come again.
     assert!(report["target"].as_f64().is_some_and(|ms| ms >= 150.0), "{report:#}");
+    assert!(report["redundant"].as_u64().is_some_and(|packets| packets > 100), "{report:#}");
     eprintln!(
-        "WHEP over a bad link: {} packets came again; held back {} ms; {}; then {}",
-        report["repaired"], report["target"], report["received"], report["watched"]
+        "WHEP over a bad link: {} packets came again; held back {} ms; {}; then {}; without redundancy {}",
+        report["repaired"], report["target"], report["received"], report["watched"], report["plain"]
     );
 }
 

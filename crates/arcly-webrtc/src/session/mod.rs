@@ -8,6 +8,7 @@
 //! | RFC 9725 | WHIP | [`WhipSession`] |
 //! | draft-ietf-wish-whep-03 | WHEP | [`WhepSession`] |
 //! | RFC 4585, RFC 4588, RFC 5104 | NACK, RTX, PLI, FIR | by str0m; who asks for keyframes and when, and what repairs may cost, here |
+//! | RFC 2198 | sound that is repeated while packets get lost, and found again | [`LOSSES`], [`WhipSession`] |
 //! | draft-holmer-rmcat-transport-wide-cc-extensions | what a viewer's link carries | by str0m; what is left out for it, here |
 //! | RFC 6464 | how loud a publisher's sound is | [`Published::Level`] |
 //! | RFC 8831, RFC 8832 | data channels, by str0m; what they carry, and what a peer may make them hold, here | [`Channel`], [`Transport::open_channel`] |
@@ -42,6 +43,7 @@ mod ladder;
 mod layers;
 mod medium;
 mod offering;
+mod redundancy;
 mod spatial;
 mod stats;
 mod temporal;
@@ -57,6 +59,7 @@ pub use channels::{DATA_WAIT, MAX_MESSAGE_BYTES_PER_SECOND, MAX_MESSAGES_PER_SEC
 pub use layers::{LAYER_LABEL, MAX_LAYERS, MIN_STAY};
 pub use medium::Medium;
 pub use offering::{Offering, Wish};
+pub use redundancy::{CALM, LOSSES};
 pub use stats::{LayerCount, REPAIR_BURST, REPAIR_PERCENT, SentLayer, SessionStats};
 pub use thinning::{CATCH_UP, LATE, PATIENCE, TOO_LATE};
 pub use transport::{

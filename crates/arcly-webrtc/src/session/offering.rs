@@ -1,6 +1,7 @@
 use std::time::Instant;
 
 use arcly_core::{CodecId, TrackKind, TrackSet};
+use arcly_rtp::sdp::Redundancy;
 use str0m::Rtc;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelConfig;
@@ -10,7 +11,7 @@ use super::medium::media;
 use super::transport::{CODECS, announce, config, finds_out_the_bitrate};
 use super::{Identity, Medium, NoCommonCodec, Timeouts, Transport};
 use crate::config::Addresses;
-use crate::wire::{Answer, AnswerError, Role};
+use crate::wire::{Answer, AnswerError, Role, red_last};
 
 /// The channel that an offer of data channels needs, and its stream: one that nobody comes to by counting.
 const PLACE_HOLDER: &str = "arcly";
@@ -135,7 +136,7 @@ impl Offering {
             });
         }
         let (offer, pending) = api.apply()?;
-        let (text, is_data) = (offer.to_sdp_string(), wish.codecs.is_empty());
+        let (text, is_data) = (red_last(&offer.to_sdp_string(), None), wish.codecs.is_empty());
         Some(Self { text, rtc, pending, role: wish.role, is_data, addresses, timeouts })
     }
 
@@ -177,6 +178,11 @@ fn agreed(rtc: &Rtc, role: Role, answer: &Answer) -> Vec<Medium> {
         (medium.sends, medium.receives) = (flows && role == Role::Publisher, flows && role == Role::Viewer);
         let known = rtc.media(medium.mid).filter(|_| flows).map_or(&[][..], |media| media.remote_pts());
         medium.formats.retain(|format| known.contains(&format.payload_type.into()));
+        let is_known = |red: &Redundancy| {
+            let mut params = rtc.codec_config().iter();
+            params.any(|of| *of.pt() == red.of && of.red() == Some(red.payload_type.into()))
+        };
+        medium.redundancy = medium.redundancy.filter(|red| known.contains(&red.of.into()) && is_known(red));
     }
     media
 }

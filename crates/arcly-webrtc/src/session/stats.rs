@@ -61,6 +61,12 @@ pub struct SessionStats {
     pub repairs_received: u64,
     /// Repairs that the peer has asked for beyond [`REPAIR_PERCENT`].
     pub repairs_refused: u64,
+    /// Packets of sound that were sent with those before them once more (RED, RFC 2198), because packets get lost on the way.
+    pub redundant_sent: u64,
+    /// Packets of sound that came with those before them.
+    pub redundant_received: u64,
+    /// Packets of sound that did not come, and were found in those that came after them.
+    pub recovered: u64,
     /// Requests for packets (NACK) that were sent.
     pub nacks_sent: u64,
     /// Requests for packets that came.
@@ -110,6 +116,9 @@ impl SessionStats {
             (&mut self.repairs_sent, other.repairs_sent),
             (&mut self.repairs_received, other.repairs_received),
             (&mut self.repairs_refused, other.repairs_refused),
+            (&mut self.redundant_sent, other.redundant_sent),
+            (&mut self.redundant_received, other.redundant_received),
+            (&mut self.recovered, other.recovered),
             (&mut self.nacks_sent, other.nacks_sent),
             (&mut self.nacks_received, other.nacks_received),
             (&mut self.keyframe_requests_sent, other.keyframe_requests_sent),

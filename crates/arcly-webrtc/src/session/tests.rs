@@ -5,6 +5,7 @@ mod data;
 mod hostile;
 mod layers;
 mod network;
+mod redundancy;
 mod tcp;
 mod temporal;
 

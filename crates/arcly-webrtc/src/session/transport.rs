@@ -19,7 +19,9 @@ use str0m::{Candidate, IceConnectionState, IceCreds, Input, Rtc};
 use super::medium::{self, Medium};
 use super::stats::{Account, SessionStats};
 use crate::config::Addresses;
-use crate::wire::{Credentials, DtlsUse, Kind, Offer, OfferError, Protocol, Role, TransportAddress};
+use crate::wire::{
+    Credentials, DtlsUse, Kind, Offer, OfferError, Protocol, Role, TransportAddress, red_last,
+};
 pub(super) use agent::{CODECS, announce, config, finds_out_the_bitrate};
 pub use agent::{Identity, Timeouts};
 pub use checks::{MAX_FORGOTTEN, MAX_SOURCES};
@@ -162,11 +164,12 @@ impl Transport {
     fn accept(&mut self) -> Result<String, OfferError> {
         let refused = |error: &dyn core::fmt::Display| OfferError::Refused(error.to_string());
         let Part::Answers(offer) = &self.part else { return Err(OfferError::Unsupported(OWN_OFFER)) };
-        let offer = SdpOffer::from_sdp_string(offer.as_str()).map_err(|error| refused(&error))?;
+        let theirs = offer.as_str().to_owned();
+        let offer = SdpOffer::from_sdp_string(&theirs).map_err(|error| refused(&error))?;
         let answer = self.rtc.sdp_api().accept_offer(offer).map_err(|error| refused(&error))?;
         let IceCreds { ufrag, .. } = self.rtc.direct_api().local_ice_credentials();
         self.fragment = ufrag;
-        Ok(answer.to_sdp_string())
+        Ok(red_last(&answer.to_sdp_string(), Some(&theirs)))
     }
 
     /// Answers an ICE restart by the peer with an answer that has credentials of its own.

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arcly_core::track::TrackMask;
@@ -10,10 +11,11 @@ use arcly_rtp::sdp::{Format, formats};
 
 use super::channels::Outlets;
 use super::layers::{LAYER_LABEL, Layers, Picture};
+use super::redundancy::Redundancy;
 use super::spatial::SpatialLayers;
 use super::thinning::{Link, Thinning};
 use super::{Event, Medium, Outgoing, Output, SentLayer, SessionStats, Transport};
-use crate::media::RtpFrame;
+use crate::media::{RtpFrame, RtpPayload};
 use crate::wire::TransportAddress;
 
 /// What is there when a viewer comes is sent at once, and its timestamps say that it took this part of its time: the picture is
@@ -56,6 +58,8 @@ struct Lane {
     last: Option<u32>,
     /// The latest presentation time so far.
     latest: Option<Timestamp>,
+    /// Of sound, where the peer takes it with what was sent before.
+    redundancy: Option<Redundancy>,
 }
 
 impl Lane {
@@ -68,6 +72,21 @@ impl Lane {
         let stamp = last.map_or(stamp, |last| last.wrapping_add(1));
         self.last = Some(stamp);
         stamp
+    }
+
+    /// The payloads of packets with what was in those before, where there is redundancy, and there are losses; otherwise none.
+    fn repeat(
+        &mut self,
+        now: Instant,
+        loss: Option<f32>,
+        start: u32,
+        packets: &[RtpPayload],
+    ) -> Vec<Option<Arc<[u8]>>> {
+        let Some(redundancy) = &mut self.redundancy else { return Vec::new() };
+        if !redundancy.handle_loss(now, loss) {
+            return Vec::new();
+        }
+        packets.iter().map(|packet| redundancy.wrap(start.wrapping_add(packet.ticks), &packet.data)).collect()
     }
 }
 
@@ -89,6 +108,8 @@ pub struct WhepSession {
     /// What pictures were sent of last.
     track: Option<TrackId>,
     out_of_order: u64,
+    /// Packets with redundancy.
+    redundant: u64,
     /// Somebody has to ask for a keyframe of these.
     wanted: TrackMask,
 }
@@ -109,6 +130,7 @@ impl WhepSession {
             spatial: SpatialLayers::new(),
             track: None,
             out_of_order: 0,
+            redundant: 0,
             wanted: TrackMask::NONE,
         }
     }
@@ -134,9 +156,15 @@ impl WhepSession {
             .fold(self.thinning.switches().saturating_add(self.spatial.switches()), u64::saturating_add);
         let frames_thinned = self.thinning.left_out();
         let frames_out_of_order = self.out_of_order;
-        let stats = *self.transport.stats();
-        let layer = self.layer();
-        SessionStats { frames_thinned, frames_out_of_order, layer_switches: switches, layer, ..stats }
+        let (layer, redundant_sent, stats) = (self.layer(), self.redundant, *self.transport.stats());
+        SessionStats {
+            frames_thinned,
+            frames_out_of_order,
+            layer_switches: switches,
+            layer,
+            redundant_sent,
+            ..stats
+        }
     }
 
     /// What is sent of the pictures.
@@ -184,6 +212,7 @@ impl WhepSession {
                 None => layers,
             };
             let numbering = known.map_or_else(|| Numbering::of(self.key, track.id), |lane| lane.numbering);
+            let redundancy = medium.redundancy.filter(|red| red.of == format.payload_type);
             self.lanes.push(Lane {
                 medium: at,
                 layers,
@@ -194,6 +223,7 @@ impl WhepSession {
                 sequence: known.map_or(numbering.sequence.into(), |lane| lane.sequence),
                 last: known.and_then(|lane| lane.last),
                 latest: None,
+                redundancy: redundancy.map(Redundancy::new),
             });
         }
         match (mask.is_empty(), silent) {
@@ -228,6 +258,7 @@ impl WhepSession {
         let packets = frame.packets_of(layer);
         let moment = self.moment(now, pts);
         let Some(lane) = self.lanes.get_mut(lane) else { return };
+        let loss = self.transport.loss(lane.medium);
         if lane.kind == TrackKind::Video {
             let is_late = lane.latest.is_some_and(|latest| frame.pts < latest);
             self.out_of_order = self.out_of_order.saturating_add(u64::from(is_late));
@@ -236,15 +267,17 @@ impl WhepSession {
         let start = lane.stamp(pts);
         let first = lane.sequence;
         lane.sequence = lane.sequence.saturating_add(u64::try_from(packets.len()).unwrap_or_default());
-        let packets = packets.iter().zip(first..).map(|(packet, sequence)| Outgoing {
-            payload_type: lane.payload_type,
-            sequence,
-            timestamp: start.wrapping_add(packet.ticks),
-            moment,
-            marker: packet.marker,
-            payload: &packet.data,
+        let repeated = lane.repeat(now, loss, start, packets);
+        let red_type = lane.redundancy.as_ref().map_or(lane.payload_type, Redundancy::payload_type);
+        let packets = packets.iter().zip(first..).enumerate().map(|(at, (packet, sequence))| {
+            let red = repeated.get(at).and_then(Option::as_ref).map(|payload| (red_type, payload));
+            let (payload_type, payload) = red.unwrap_or((lane.payload_type, &packet.data));
+            let timestamp = start.wrapping_add(packet.ticks);
+            Outgoing { payload_type, sequence, timestamp, moment, marker: packet.marker, payload }
         });
         self.transport.send(now, lane.medium, packets);
+        let redundant = repeated.iter().flatten().count() as u64;
+        self.redundant = self.redundant.saturating_add(redundant);
     }
 
     /// Whether a frame goes out, and with which of its spatial layers: a picture does when it is of the layer that is sent, and the link

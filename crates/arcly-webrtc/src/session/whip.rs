@@ -4,6 +4,8 @@ use std::time::Instant;
 use arcly_core::track::TrackMask;
 use arcly_core::{AudioLevel, CloseReason, MediaEvent, Track, TrackId, TrackKind, TrackSet};
 use arcly_rtp::media::{self, LaneCounters, LaneSpec, MediaReceiver, MediaReceiverOptions};
+use arcly_rtp::session::Recovery;
+use arcly_rtp::wire::RtpPacket;
 
 use super::channels::Inlets;
 use super::{Event, LAYER_LABEL, Output, SessionStats, Transport};
@@ -35,6 +37,10 @@ pub struct WhipSession {
     lanes: Vec<(usize, usize)>,
     /// The labels of tracks that are layers.
     labels: Vec<(TrackId, Arc<str>)>,
+    /// What is repeated in the packets of each lane.
+    recoveries: Vec<Option<Recovery>>,
+    /// Packets with redundancy; what was found in them; those that were none.
+    redundant: [u64; 3],
     /// The track of each lane.
     tracks: Vec<TrackId>,
     /// Data channels.
@@ -47,7 +53,7 @@ impl WhipSession {
     #[must_use]
     pub fn new(transport: Transport, now: Instant) -> Self {
         let (mut specs, mut lanes): (Vec<LaneSpec>, Vec<(usize, usize)>) = (Vec::new(), Vec::new());
-        let mut labels = Vec::new();
+        let (mut labels, mut recoveries) = (Vec::new(), Vec::new());
         for (at, medium) in transport.media().iter().enumerate() {
             if !medium.receives || medium.formats.is_empty() {
                 continue;
@@ -57,6 +63,7 @@ impl WhipSession {
                 let track = free_track(medium.kind, &specs);
                 specs.push(LaneSpec { track, formats: medium.formats.clone() });
                 lanes.push((at, layer));
+                recoveries.push(medium.redundancy.map(Recovery::new));
                 let name = medium.layers.get(layer);
                 labels.extend(name.map(|name| (track, format!("{LAYER_LABEL}{name}").into())));
             }
@@ -64,7 +71,7 @@ impl WhipSession {
         let tracks: Vec<_> = specs.iter().map(|spec| spec.track).collect();
         let receiver = MediaReceiver::new(specs, MediaReceiverOptions::default());
         let inlets = Inlets::new(tracks.clone(), now);
-        Self { transport, receiver, lanes, labels, tracks, inlets, now }
+        Self { transport, receiver, lanes, labels, recoveries, redundant: [0; 3], tracks, inlets, now }
     }
 
     /// True when there is something that the peer can send.
@@ -95,7 +102,9 @@ impl WhipSession {
     pub fn stats(&self) -> SessionStats {
         let stats = *self.transport.stats();
         let messages_dropped = stats.messages_dropped.saturating_add(self.inlets.dropped());
-        SessionStats { messages_dropped, ..stats }
+        let [redundant_received, recovered, bad] = self.redundant;
+        let datagrams_dropped = stats.datagrams_dropped.saturating_add(bad);
+        SessionStats { messages_dropped, redundant_received, recovered, datagrams_dropped, ..stats }
     }
 
     /// Takes a datagram; see [`Transport::handle_datagram`].
@@ -163,7 +172,7 @@ impl WhipSession {
                 Output::Event(Event::Connected) => return Output::Event(Published::Connected),
                 Output::Event(Event::Packet { medium, layer, packet, level }) => {
                     let Some(lane) = self.lane(medium, layer) else { continue };
-                    self.receiver.handle_packet(self.now, lane, packet);
+                    self.handle_packet(lane, packet);
                     if let (Some(level), Some(track)) = (level, self.tracks.get(lane)) {
                         return Output::Event(Published::Level(*track, level));
                     }
@@ -185,6 +194,21 @@ impl WhipSession {
                 Output::Event(Event::KeyframeRequest { .. } | Event::ChannelOpen { .. }) => {}
             }
         }
+    }
+
+    /// Takes a packet, and before it those that did not come and are repeated in it.
+    fn handle_packet(&mut self, lane: usize, packet: RtpPacket) {
+        let Some(recovery) = self.recoveries.get_mut(lane).and_then(Option::as_mut) else {
+            return self.receiver.handle_packet(self.now, lane, packet);
+        };
+        let [redundant, recovered, bad] = &mut self.redundant;
+        *redundant = redundant.saturating_add(recovery.is_red(&packet).into());
+        let Ok(packets) = recovery.handle_packet(packet) else {
+            *bad = bad.saturating_add(1);
+            return;
+        };
+        *recovered = recovered.saturating_add((packets.len() as u64).saturating_sub(1));
+        packets.into_iter().for_each(|packet| self.receiver.handle_packet(self.now, lane, packet));
     }
 
     /// The tracks, with those marked that are layers of one picture.

@@ -7,6 +7,7 @@
 //! | RFC 8489 | §5 header, §14.3 USERNAME, §14.7 FINGERPRINT | [`BindingRequest`] |
 //! | RFC 8866, RFC 8839 §5 | an offer as far as it is looked at before it is answered | [`Offer`] |
 //! | | an answer as far as it is looked at before it is believed | [`Answer`] |
+//! | RFC 3264 §6.1 | in which order formats are answered | `red_last` |
 //! | RFC 8840 §9 | `application/trickle-ice-sdpfrag` | [`Fragment`] |
 //!
 //! What DTLS, SRTP and the rest of STUN and SDP hold is str0m's.
@@ -23,6 +24,7 @@ mod answer;
 mod fragment;
 mod frame;
 mod offer;
+mod preference;
 mod stun;
 
 pub use address::{Protocol, TransportAddress};
@@ -30,6 +32,7 @@ pub use answer::{Answer, AnswerError, MAX_ANSWER_BYTES};
 pub use fragment::{Fragment, MAX_CANDIDATES, MAX_FRAGMENT_BYTES};
 pub use frame::{Deframer, MAX_FRAME_BYTES, frame};
 pub use offer::{Credentials, MAX_OFFER_BYTES, MAX_OFFER_LAYERS, MAX_OFFER_MEDIA, Offer, OfferError, Role};
+pub(crate) use preference::red_last;
 pub use stun::{BindingRequest, transaction_of};
 
 /// What a datagram is, by its first bytes.

@@ -96,7 +96,7 @@ pub(in crate::session) fn config(identity: &Identity, codecs: &[CodecId]) -> Rtc
         .enable_vp9(has(CodecId::Vp9))
         .enable_av1(has(CodecId::Av1))
         .enable_h265(has(CodecId::H265))
-        .enable_opus(has(CodecId::Opus), false)
+        .enable_opus(has(CodecId::Opus), true)
         .enable_g722(has(CodecId::G722), false)
         .enable_pcmu(has(CodecId::Pcmu), false)
         .enable_pcma(has(CodecId::Pcma), false)
