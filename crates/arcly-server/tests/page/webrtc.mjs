@@ -486,7 +486,7 @@ const tasks = {
     let began = performance.now();
     report.thin = await untilWidth((width) => width > 0 && width <= report.best / 1.5);
     report.down = performance.now() - began;
-    const isSent = (rids) => untilServer("/api/v1/readers", ({ items }) => items.some(({ webrtc }) => rids.includes(webrtc?.layer?.rid)));
+    const isSent = (rids) => untilServer("/api/v1/readers", (readers) => readers?.items.some(({ webrtc }) => rids.includes(webrtc?.layer?.rid)));
     report.thinIsNamed = await isSent(["half", "quarter"]);
     report.thinGoesOn = await goesOn(viewer, 10);
     link.narrow(Infinity);
