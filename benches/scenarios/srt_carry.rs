@@ -12,7 +12,7 @@
 //! Both read messages of 1 316 bytes from a pipe, and write what they receive into one. Latency is 120 ms; nothing is encrypted.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +23,7 @@ use arcly_benches::load::scenario::{self, Options};
 use arcly_benches::{Goal, median};
 use arcly_srt::Config;
 use arcly_srt::socket::{Peer, Socket};
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::Guard;
 use arcly_testkit::tools;
 use bytes::{Bytes, BytesMut};
@@ -97,13 +98,9 @@ impl Pair {
     }
 }
 
-fn free_port() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port")
-}
-
 /// This program again, as sender and as receiver of all connections.
 fn arcly(connections: usize) -> Vec<Pair> {
-    let (program, at) = (std::env::current_exe().expect("a program"), free_port().to_string());
+    let (program, at) = (std::env::current_exe().expect("a program"), free_address().to_string());
     let connections = connections.to_string();
     let mut receiver = Command::new(&program);
     let mut sender = Command::new(&program);
@@ -114,7 +111,7 @@ fn arcly(connections: usize) -> Vec<Pair> {
 fn libsrt(connections: usize) -> Option<Vec<Pair>> {
     let program = tools::srt_live_transmit()?;
     let pair = |_| {
-        let at = free_port();
+        let at = free_address();
         let mut receiver = Command::new(&program);
         let mut sender = Command::new(&program);
         let options = ["-q", "-buffering:1", "-chunk:1316"];

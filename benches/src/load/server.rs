@@ -1,9 +1,10 @@
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::{Arcly, Guard};
 use arcly_testkit::tools;
 use tempfile::TempDir;
@@ -213,9 +214,7 @@ fn start_floor(args: &[String]) -> Running {
 
 fn start_nginx() -> Running {
     let folder = tempfile::tempdir().expect("a folder");
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let rtmp = listener.local_addr().expect("an address");
-    drop(listener);
+    let rtmp = free_address();
     let at = folder.path().display();
     let config = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\

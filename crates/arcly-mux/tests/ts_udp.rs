@@ -11,6 +11,7 @@ use arcly_core::{
 use arcly_mux::ts::udp::{Receiver, Sender, UdpUrl};
 use arcly_mux::ts::{Muxer, Packetizer};
 use arcly_testkit::media::Source;
+use arcly_testkit::ports::free_port;
 use bytes::BytesMut;
 use tokio::net::UdpSocket;
 
@@ -18,11 +19,6 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 fn url(text: &str) -> UdpUrl {
     text.parse().expect("a URL")
-}
-
-/// A port that nobody had a moment ago.
-async fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address").port()
 }
 
 /// Frames until so many have come.
@@ -73,27 +69,27 @@ async fn check(to: &str, at: &str) {
 
 #[tokio::test]
 async fn a_stream_goes_from_one_machine_to_another() {
-    let port = free_port().await;
+    let port = free_port();
     check(&format!("udp://127.0.0.1:{port}"), &format!("udp://127.0.0.1:{port}")).await;
 }
 
 #[tokio::test]
 async fn a_stream_goes_to_a_group() {
-    let port = free_port().await;
+    let port = free_port();
     let group = format!("udp://239.255.77.1:{port}?localaddr=127.0.0.1");
     check(&group, &group).await;
 }
 
 #[tokio::test]
 async fn a_stream_goes_to_a_group_of_one_source() {
-    let port = free_port().await;
+    let port = free_port();
     let to = format!("udp://232.1.77.1:{port}?localaddr=127.0.0.1");
     check(&to, &format!("udp://127.0.0.1@232.1.77.1:{port}?localaddr=127.0.0.1")).await;
 }
 
 #[tokio::test]
 async fn a_second_sender_does_not_get_in_between() {
-    let port = free_port().await;
+    let port = free_port();
     let mut receiver = Receiver::bind(&url(&format!("udp://127.0.0.1:{port}"))).expect("a socket");
     let (frames, data) = stream(2);
     let first = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
@@ -118,7 +114,7 @@ async fn a_second_sender_does_not_get_in_between() {
 
 #[tokio::test]
 async fn m16_what_is_no_transport_stream_is_an_error_and_the_next_is_not() {
-    let port = free_port().await;
+    let port = free_port();
     let mut receiver = Receiver::bind(&url(&format!("udp://127.0.0.1:{port}"))).expect("a socket");
     let sender = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let garbage = async {

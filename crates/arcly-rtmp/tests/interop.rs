@@ -2,7 +2,7 @@
 //! is not installed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use arcly_core::{
 use arcly_rtmp::{Backoff, Client, RtmpRelay, Server, ServerConfig};
 use arcly_testkit::ffprobe::{self, Times};
 use arcly_testkit::media::Source;
+use arcly_testkit::ports::free_port;
 use arcly_testkit::process::{self, Guard, is_listening};
 use arcly_testkit::{need, tools};
 use tokio_util::sync::CancellationToken;
@@ -24,10 +25,6 @@ const SOON: Backoff = Backoff { first: Duration::from_millis(50), longest: Durat
 
 fn key() -> StreamKey {
     StreamKey::new("live", "cam")
-}
-
-fn free_port() -> u16 {
-    StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 async fn until(what: &str, mut there: impl FnMut() -> bool) {

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use arcly_rtp::payload::Encoding;
 use arcly_rtp::sdp::{Format, SessionDescription, describe, formats};
 use arcly_testkit::clips::{self, AV1_OPUS, Clip, H264_AAC, HEVC_AAC, VP9_OPUS};
 use arcly_testkit::need;
+use arcly_testkit::ports::free_pair;
 use arcly_testkit::program::Program;
 use bytes::Bytes;
 
@@ -246,19 +247,6 @@ fn m32_ffmpeg_9_sends_vp9_and_opus() {
 #[test]
 fn m32_ffmpeg_9_sends_h265_and_aac() {
     ffmpeg_sends(&need!(ffmpeg9), HEVC_AAC);
-}
-
-/// An even port below those that systems give out, and the one behind it, both free.
-fn free_pair() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let spread = u16::try_from(std::process::id() % 4_000).expect("small") * 2;
-    loop {
-        let port = 20_000 + (spread + NEXT.fetch_add(2, Ordering::Relaxed)) % 8_000;
-        let free = |port: u16| UdpSocket::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 1) {
-            return port;
-        }
-    }
 }
 
 fn is_bound(port: u16) -> bool {

@@ -20,6 +20,7 @@ use arcly_rtsp::wire::{Decoder, Frame, Item, MessageLimits, Method, Request, Tra
 use arcly_rtsp::{Carriage, Client, ClientConfig, RtspPull, RtspRelay, ServerConfig};
 use arcly_testkit::media::Source;
 use arcly_testkit::need;
+use arcly_testkit::ports::{free_address, free_port};
 use arcly_testkit::program::Program;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -229,7 +230,7 @@ async fn a_login_is_proven_and_a_wrong_one_is_refused_with_the_servers_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f60_nobody_there_and_no_such_stream() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = free_address();
     let client = Client::new(format!("rtsp://{nobody}/live/cam")).unwrap();
     let refused = client.pull(engine(), key(), CancellationToken::new()).await;
     assert!(matches!(refused, Err(StreamError::Io(_) | StreamError::Closed(_))), "{refused:?}");
@@ -396,7 +397,7 @@ async fn redirections_are_followed_and_not_without_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn q12_ffmpeg_as_a_server_takes_a_push() {
     let ffmpeg = need!(ffmpeg);
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let url = format!("rtsp://127.0.0.1:{port}/live/cam");
     let folder = tempfile::tempdir().unwrap();
     let listing = folder.path().join("packets");

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arcly_testkit::clips;
 use arcly_testkit::ffprobe::{self, Times};
 use arcly_testkit::framehash::Listing;
+use arcly_testkit::ports::free_address;
 use arcly_testkit::program::Program;
 use arcly_testkit::{framehash, http, need, process};
 use interop::{LIMIT, Player, Scene, assert_received, certificate, publish};
@@ -29,15 +30,9 @@ rtmp {
 }
 "#;
 
-/// A loopback address that was free a moment ago; for programs that cannot choose a port by themselves.
-fn free_addr() -> SocketAddr {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("its address")
-}
-
 /// An nginx of its own, in the foreground.
 fn start_nginx(nginx: &Path, folder: PathBuf) -> (Program, SocketAddr) {
-    let addr = free_addr();
+    let addr = free_address();
     std::fs::create_dir_all(folder.join("logs")).expect("the target folder is writable");
     std::fs::write(folder.join("nginx.conf"), NGINX.replace("ADDR", &addr.to_string())).expect("writable");
     let mut command = Command::new(nginx);
@@ -87,7 +82,7 @@ fn push_to_ffmpeg() {
     let file = clips::H264_AAC.file(&ff5);
     let mut listeners = Vec::new();
     for (name, ffmpeg) in [("ffmpeg5", &ff5), ("ffmpeg9", &ff9)] {
-        let addr = free_addr();
+        let addr = free_address();
         let url = format!("rtmp://{addr}/live/copy");
         let listener = listen(&scene, name, ffmpeg, addr, &url);
         scene.relay("live/x", &url);
@@ -108,7 +103,7 @@ fn push_hevc_to_ffmpeg_9() {
     let ff9 = need!(ffmpeg9);
     let scene = Scene::start("relay_push_hevc");
     let file = clips::HEVC_AAC.file(&ff9);
-    let addr = free_addr();
+    let addr = free_address();
     let url = format!("rtmp://{addr}/live/copy");
     let mut listener = listen(&scene, "listener", &ff9, addr, &url);
     scene.relay("live/x", &url);

@@ -12,6 +12,7 @@ use arcly_core::{CodecId, MediaEvent, TrackSet};
 use arcly_mux::ts;
 use arcly_testkit::contribution;
 use arcly_testkit::ffprobe::{self, Packet};
+use arcly_testkit::ports::free_port;
 use arcly_testkit::process::{Guard, run, run_ok};
 use arcly_testkit::program::Program;
 use arcly_testkit::{clips, framehash, need};
@@ -45,12 +46,6 @@ fn key(length: Option<u32>) -> String {
 
 fn app(length: Option<u32>) -> &'static str {
     if length.is_some() { "secret" } else { "live" }
-}
-
-/// A port that nobody had a moment ago.
-fn free_port() -> u16 {
-    let probe = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("its address").port()
 }
 
 /// `srt-live-transmit` that copies from one place to another.

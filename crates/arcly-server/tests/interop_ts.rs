@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use arcly_core::{MediaFrame, TimeDelta, TrackId};
+use arcly_testkit::ports::free_port;
 use arcly_testkit::program::Program;
 use arcly_testkit::{clips, framehash, http, need, process};
 use interop::transport::{MILLISECOND, assert_arrived, read_flv, read_ts, sends};
@@ -42,12 +43,6 @@ fn assert_near(sent: &[MediaFrame], got: &[MediaFrame], sound: TimeDelta) {
         });
         assert_eq!(differs, None, "frame of track {id} that differs");
     }
-}
-
-/// A port that nobody had a moment ago.
-fn free_port() -> u16 {
-    let probe = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("its address").port()
 }
 
 #[test]

@@ -20,6 +20,7 @@ use arcly_srt::wire::{KeyLength, RejectReason};
 use arcly_srt::{Client, Config, Server, ServerConfig, SessionError, SrtUrl};
 use arcly_testkit::media::Source;
 use arcly_testkit::need;
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::{Guard, run};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -236,7 +237,7 @@ async fn gcm_goes_both_ways_with_ffmpeg_9() {
     let ffmpeg = need!(ffmpeg9);
     for length in [KeyLength::Aes128, KeyLength::Aes256] {
         let listener =
-            || format!("srt://{}?mode=listener&passphrase={PASSPHRASE}&latency=500000", free_port());
+            || format!("srt://{}?mode=listener&passphrase={PASSPHRASE}&latency=500000", free_address());
         // A caller repeats itself until the listener is there.
         let caller = |listener: &str| {
             let options = format!("cryptomode=2&pbkeylen={}&conntimeo=60000&mode=caller", length.bytes());
@@ -272,9 +273,4 @@ async fn gcm_goes_both_ways_with_ffmpeg_9() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success() && !errors.contains("INVALID SIZE"), "{length:?}: {errors}");
     }
-}
-
-fn free_port() -> SocketAddr {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address")
 }

@@ -18,6 +18,7 @@ use arcly_srt::socket::Socket;
 use arcly_srt::wire::GroupKind;
 use arcly_srt::{Client, Config, Server, ServerConfig};
 use arcly_testkit::contribution;
+use arcly_testkit::ports::free_port;
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -38,11 +39,6 @@ fn serve_at(address: &str, engine: &Arc<Engine>, config: ServerConfig) -> (Socke
     let context = engine.context(shutdown.clone());
     tokio::spawn(async move { server.run(context).await });
     (at, shutdown.drop_guard())
-}
-
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address").port()
 }
 
 fn cam() -> StreamKey {

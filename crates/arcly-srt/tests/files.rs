@@ -1,7 +1,7 @@
 //! Files with libsrt's own `srt-file-transmit`: every byte arrives, whoever calls and whoever sends.
 #![cfg(feature = "encryption")]
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use arcly_srt::crypto::CryptoConfig;
 use arcly_srt::socket::{Peer, Socket};
 use arcly_srt::{Config, SessionError, TransmissionMode};
 use arcly_testkit::need;
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::Guard;
 use arcly_testkit::rng::Rng;
 use bytes::Bytes;
@@ -30,11 +31,6 @@ fn file_transmit(live: &Path) -> PathBuf {
 
 fn local() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> SocketAddr {
-    UdpSocket::bind(local()).and_then(|socket| socket.local_addr()).expect("a port")
 }
 
 fn config(encrypted: bool) -> Config {
@@ -147,7 +143,7 @@ async fn libsrt_listens_and_files_go_both_ways() {
     let (folder, contents) = folder("l");
     for encrypted in [false, true] {
         let socket = Socket::bind(local()).expect("a port");
-        let at = free_port();
+        let at = free_address();
         let from = format!("file://{}", folder.join("sent").display());
         let guard = transmit(&program, &from, &uri(at, "listener", encrypted));
         let peer = socket.call(at, config(encrypted)).await.expect("it listens");
@@ -155,7 +151,7 @@ async fn libsrt_listens_and_files_go_both_ways() {
         assert!(got == contents, "{} bytes of {LENGTH}", got.len());
         end(guard).await;
 
-        let at = free_port();
+        let at = free_address();
         let got = folder.join(format!("got-{encrypted}"));
         let to = format!("file://{}", got.display());
         let guard = transmit(&program, &uri(at, "listener", encrypted), &to);

@@ -2,7 +2,7 @@
 #![cfg(feature = "encryption")]
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use arcly_srt::socket::{Peer, Socket};
 use arcly_srt::wire::{KeyLength, RejectReason};
 use arcly_srt::{Config, SessionError};
 use arcly_testkit::need;
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::Guard;
 use bytes::Bytes;
 
@@ -53,12 +54,6 @@ fn message(n: usize) -> Vec<u8> {
 
 fn all_messages() -> Vec<u8> {
     (0..MESSAGES).flat_map(message).collect()
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> SocketAddr {
-    let socket = UdpSocket::bind(LOCAL).expect("a port");
-    socket.local_addr().expect("an address")
 }
 
 struct Transmit {
@@ -179,7 +174,7 @@ async fn libsrt_calls_and_receives() {
 async fn libsrt_listens_and_receives() {
     let program = need!(srt_live_transmit);
     for kind in KINDS {
-        let at = free_port();
+        let at = free_address();
         let uri = format!("srt://{at}?mode=listener&{}", query(kind));
         let program = program.clone();
         let receiving = tokio::spawn(blocking(move || Transmit::receiving(&program, &uri).read_all()));
@@ -194,7 +189,7 @@ async fn libsrt_listens_and_receives() {
 async fn libsrt_listens_and_sends() {
     let program = need!(srt_live_transmit);
     for kind in KINDS {
-        let at = free_port();
+        let at = free_address();
         let uri = format!("srt://{at}?mode=listener&{}", query(kind));
         let program = program.clone();
         let socket = Socket::bind(LOCAL.parse().expect("an address")).expect("a port");
@@ -244,7 +239,7 @@ async fn libsrt_meets_and_sends() {
 /// A socket, where `srt-live-transmit` is to be, and what it is told.
 fn meeting(kind: Option<KeyLength>) -> (Socket, (SocketAddr, String)) {
     let socket = Socket::bind(LOCAL.parse().expect("an address")).expect("a port");
-    let at = free_port();
+    let at = free_address();
     let (here, there) = (socket.local_addr(), at.port());
     let uri = format!("srt://{here}?mode=rendezvous&adapter=127.0.0.1&port={there}&{}", query(kind));
     (socket, (at, uri))
@@ -256,7 +251,7 @@ async fn s33_a_wrong_passphrase_is_refused_both_ways() {
     let mut wrong = config(None);
     wrong.crypto = Some(CryptoConfig::new("another passphrase".parse().expect("long enough")));
 
-    let at = free_port();
+    let at = free_address();
     let uri = format!("srt://{at}?mode=listener&{}", query(Some(KeyLength::Aes128)));
     let listening = {
         let program = program.clone();

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use arcly_srt::Config;
 use arcly_srt::socket::Socket;
 use arcly_testkit::need;
+use arcly_testkit::ports::free_address;
 use arcly_testkit::process::Guard;
 use arcly_testkit::rng::Rng;
 use bytes::Bytes;
@@ -317,14 +318,9 @@ async fn feed<F: Future<Output = bool>>(
     unreachable!("an endless loop")
 }
 
-fn free_port() -> SocketAddr {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("an address")
-}
-
 /// `srt-live-transmit` at both ends.
 async fn libsrt(program: &Path, cell: Cell, span: Duration, seed: u64) -> Outcome {
-    let at = free_port();
+    let at = free_address();
     let proxy = proxy(cell, at, seed).await;
     let options = format!("latency={}", cell.latency_ms);
     let start = |from: &str, to: &str| {

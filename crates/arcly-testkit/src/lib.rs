@@ -9,6 +9,7 @@
 //! | [`media`] | a real H.264 stream with B-frames and AAC, of any length, without an encoder |
 //! | [`contribution`] | the same with two languages, KLV and splice information |
 //! | [`footprint`] | what one reader of a stream costs in memory |
+//! | [`ports`] | ports for programs that have to be told one |
 //! | [`tools`] | external programs: found, or skipped loudly |
 //! | [`process`] | child processes that end with the test, and the `arcly` binary |
 //! | [`program`] | external programs that run beside a test, and what they said when it fails |
@@ -35,6 +36,7 @@ pub mod net;
 #[cfg(target_os = "linux")]
 pub mod netns;
 pub mod pair;
+pub mod ports;
 pub mod process;
 pub mod program;
 pub mod rng;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arcly_mux::ts::Muxer;
@@ -30,6 +31,10 @@ const MESSAGE: usize = 1_316;
 const UNDER_WAY: i32 = 64;
 /// How long a caller waits for an acknowledgement: what was lost is given up before that.
 const ACKNOWLEDGED: Duration = Duration::from_secs(2);
+
+/// No caller of a test is another one who comes back: ports do, now and then, within the two minutes that a server remembers
+/// conclusions.
+static NEXT_ID: AtomicU32 = AtomicU32::new(0x1000_0000);
 
 /// One caller.
 pub struct Srt {
@@ -59,7 +64,7 @@ impl Srt {
     pub fn open_from(addr: SocketAddr, local: &str) -> Self {
         let socket = UdpSocket::bind((local, 0)).unwrap();
         socket.connect(addr).unwrap();
-        let id = SocketId(u32::from(socket.local_addr().unwrap().port()) | 0x1000_0000);
+        let id = SocketId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         let next = (SeqNumber::new(1_000), MsgNumber::FIRST);
         let (peer, start) = (SocketId::HANDSHAKE, Instant::now());
         let flips = RefCell::default();

@@ -123,8 +123,8 @@ pub struct Connection {
     state: State,
     out: Outbox,
     wake: Option<i64>,
-    /// Once there was a connection.
-    peer: Option<SocketId>,
+    /// Once there was a connection: who the peer is, and where its packets began.
+    peer: Option<(SocketId, SeqNumber)>,
     malformed: u64,
     /// What was counted, once the connection is over.
     counted: Totals,
@@ -303,9 +303,9 @@ impl Connection {
 
     fn establish(&mut self, now: Instant, established: Established, heard: (i64, TimeStamp)) {
         let at = self.clock.micros(now);
+        self.peer = Some((established.peer, established.peer_seq));
         let mut open = Open::new(at, &self.config, self.endpoint, established, heard);
         open.answer(at, &mut self.out);
-        self.peer = Some(open.peer);
         self.state = State::Open(Box::new(open));
     }
 

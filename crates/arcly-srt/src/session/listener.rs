@@ -9,7 +9,8 @@
 //!
 //! A cookie is an HMAC of the peer's address and the minute, and lives for two. Before it has come back nothing is
 //! stored, and nothing is sent that is longer than what came. A conclusion that has been decided on is not taken again
-//! while its cookie lives, so that a replayed one opens nothing.
+//! while its cookie lives, so that a replayed one opens nothing; what makes it the same are its sender's address, socket id
+//! and first sequence number.
 
 mod cookies;
 
@@ -81,7 +82,9 @@ pub struct Request {
     prepared: Option<Crypto>,
 }
 
-type Key = (SocketAddr, SocketId);
+/// Which conclusion: where it came from, for which socket, and where its packets begin. A peer that comes back at the same port
+/// with the same socket id draws another sequence number, and is somebody else.
+type Key = (SocketAddr, SocketId, SeqNumber);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -143,7 +146,7 @@ impl Listener {
         if !self.cookies.is_right(now, from, packet.cookie) {
             return Verdict::Ignored("cookie");
         }
-        let key = (from, packet.socket_id);
+        let key = (from, packet.socket_id, packet.initial_seq);
         match self.known.get(&key) {
             Some(State::Open(local)) => return Verdict::Repeated(*local),
             Some(_) => return Verdict::Ignored("repeated"),
@@ -213,8 +216,8 @@ impl Listener {
 
     /// A connection is over. Its conclusion opens nothing while its cookie lives (S35).
     pub fn forget(&mut self, now: Instant, connection: &Connection) {
-        let Some(peer) = connection.peer_id() else { return };
-        let key = (connection.remote(), peer);
+        let Some((peer, initial_seq)) = connection.peer_id().zip(connection.peer_seq()) else { return };
+        let key = (connection.remote(), peer, initial_seq);
         if self.known.get(&key) == Some(&State::Open(connection.local_id())) {
             self.known.insert(key, State::Over);
             self.forget_later(now, key);
@@ -222,7 +225,7 @@ impl Listener {
     }
 
     fn decide(&mut self, request: &Request, state: State, forget: Option<Instant>) {
-        let key = (request.remote, request.peer);
+        let key = (request.remote, request.peer, request.initial_seq());
         if self.known.insert(key, state) == Some(State::Pending) {
             self.pending = self.pending.saturating_sub(1);
         }

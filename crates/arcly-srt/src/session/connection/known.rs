@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Connection, State};
 use crate::session::handshake::Negotiated;
 use crate::session::statistics::Statistics;
-use crate::wire::SocketId;
+use crate::wire::{SeqNumber, SocketId};
 
 impl Connection {
     /// Where the peer is.
@@ -23,8 +23,13 @@ impl Connection {
 
     /// The peer's socket id, from when there is a connection; it stays when that has ended.
     #[must_use]
-    pub const fn peer_id(&self) -> Option<SocketId> {
-        self.peer
+    pub fn peer_id(&self) -> Option<SocketId> {
+        self.peer.map(|(id, _)| id)
+    }
+
+    /// The number of the peer's first packet, as long as its socket id.
+    pub(in crate::session) fn peer_seq(&self) -> Option<SeqNumber> {
+        self.peer.map(|(_, seq)| seq)
     }
 
     /// What both ends have agreed upon, while there is a connection.

@@ -224,6 +224,34 @@ fn s35_a_conclusion_opens_one_connection_and_after_its_end_none() {
     assert_eq!(pair.listener.kept(), 0, "and is forgotten with its cookie");
 }
 
+/// Callers with a port and a socket id of their own that never change, who have started anew: after a good-bye, after a
+/// refusal, and while nobody has noticed yet that they were gone.
+#[test]
+fn a_caller_that_comes_back_as_the_same_socket_is_let_in() {
+    let mut pair = Pair::live();
+    let from = address(CALLER);
+    let again = |listener: &mut Listener, now, seq| {
+        let endpoint = Endpoint { initial_seq: SeqNumber::new(seq), ..endpoint() };
+        let connection = Connection::connect(now, endpoint, Config::default(), entropy(3)).unwrap();
+        let mut caller = End::new(connection);
+        let (_, conclusion, verdict) = request(now, listener, &mut caller);
+        (conclusion, request_of(verdict))
+    };
+    let (second, asked) = again(&mut pair.listener, pair.now, 6_000);
+    let reply = pair.listener.reject(pair.now, asked, RejectReason::CONFLICT);
+    assert_eq!(rejected(&reply), Some(RejectReason::CONFLICT), "the first is still there");
+    pair.listener.forget(pair.now, &pair.callee.connection);
+    let (third, asked) = again(&mut pair.listener, pair.now, 7_000);
+    let accepted = pair.listener.accept(pair.now, asked, SocketId(71), Config::default(), entropy(4));
+    assert_eq!(accepted.map(|_| ()).map_err(|(reason, _)| reason), Ok(()));
+    // What is late of those before opens nothing, and does not touch the last.
+    for old in [&pair.conclusion, &second] {
+        assert!(is_ignored(&pair.listener.handle_datagram(pair.now, from, old)));
+    }
+    let verdict = pair.listener.handle_datagram(pair.now + Duration::from_secs(1), from, &third);
+    assert!(matches!(verdict, Verdict::Repeated(SocketId(71))), "{verdict:?}");
+}
+
 #[test]
 fn a_rejection_reaches_the_caller_with_its_code() {
     for reason in [RejectReason::NOT_FOUND, RejectReason::CONFLICT, RejectReason::new(2_005)] {
