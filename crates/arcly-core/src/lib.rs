@@ -62,6 +62,8 @@ pub mod machine;
 pub mod media;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "http")]
+pub mod problem;
 pub mod publisher;
 pub mod qos;
 pub mod registry;

@@ -19,7 +19,6 @@
 //! holds a cursor and at most one read batch of shared bytes.
 
 mod body;
-pub(crate) mod problem;
 pub mod range;
 
 use core::marker::PhantomData;
@@ -30,6 +29,7 @@ use std::time::Duration;
 
 use arcly_core::derived::{self, Packet};
 use arcly_core::log::Read;
+use arcly_core::problem::Problem;
 use arcly_core::rendition::AudioChoice;
 use arcly_core::{
     CloseReason, IngestContext, MediaEvent, Phase, PlayRequest, PlaybackRegistry, PublishRegistry,
@@ -150,12 +150,9 @@ impl<C: Container> HttpStream<C> {
                 self.publish(request, body).await
             }
             _ => {
-                let mut response = problem::response(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    "play with GET, publish with POST",
-                    None,
-                )
-                .map(StreamBody::whole);
+                let problem =
+                    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "play with GET, publish with POST");
+                let mut response = problem.into_response().map(StreamBody::whole);
                 response
                     .headers_mut()
                     .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT"));
@@ -175,7 +172,7 @@ impl<C: Container> HttpStream<C> {
                 }
                 Err(failure) => told(failure).map(StreamBody::whole),
             },
-            Err(error) => problem::refused(&error).map(StreamBody::whole),
+            Err(error) => Problem::refused(&error).into_response().map(StreamBody::whole),
         }
     }
 
@@ -183,7 +180,7 @@ impl<C: Container> HttpStream<C> {
     async fn look(&self, request: PlayRequest) -> Response<StreamBody<C>> {
         match self.playback.look(request.audio_or_as_asked(C::AUDIO)).await {
             Ok(tracks) => head::<C>(&tracks).unwrap_or_else(|failure| told(failure).map(drop)),
-            Err(error) => problem::refused(&error).map(drop),
+            Err(error) => Problem::refused(&error).into_response().map(drop),
         }
         .map(|()| StreamBody::empty())
     }
@@ -192,7 +189,7 @@ impl<C: Container> HttpStream<C> {
     pub async fn publish<B: Body>(&self, request: PublishRequest, body: B) -> Response<StreamBody<C>> {
         let publisher = match self.publish.publish(request).await {
             Ok(publisher) => publisher,
-            Err(error) => return problem::refused(&error).map(StreamBody::whole),
+            Err(error) => return Problem::refused(&error).into_response().map(StreamBody::whole),
         };
         match ingest::<C, B>(publisher, body).await {
             Ok(()) => {
@@ -206,7 +203,7 @@ impl<C: Container> HttpStream<C> {
 }
 
 fn told((reason, detail): Failure) -> Response<Bytes> {
-    problem::response(problem::status_of(reason), &detail, Some(reason))
+    Problem::because(reason, detail).into_response()
 }
 
 /// The head of an answer that has a stream of these tracks in it; what is wrong where the container has no place for them.

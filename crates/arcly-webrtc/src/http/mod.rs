@@ -18,19 +18,18 @@
 //! What stays with whoever mounts it: routing, credentials, and which origins are let in. The names of sessions are 128 random bits,
 //! and who knows one may act on it.
 
-mod problem;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arcly_core::contract::auth::Credentials;
 use arcly_core::contract::observe::Observer;
+use arcly_core::problem::{Problem, status_of};
 use arcly_core::rendition::WEBRTC_AUDIO;
 use arcly_core::via::Via;
 use arcly_core::{
     ClientInfo, CloseReason, IngestContext, Phase, PlayRequest, PlaybackRegistry, PublishRegistry,
-    PublishRequest, StreamKey, clock,
+    PublishRequest, StreamError, StreamKey, clock,
 };
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::request::Parts;
@@ -43,7 +42,6 @@ use crate::media::Packetizer;
 use crate::server::{Control, Entry, Hub, Side};
 use crate::session::{Transport, WhepSession, WhipSession};
 use crate::wire::{Fragment, MAX_CANDIDATES, MAX_FRAGMENT_BYTES, MAX_OFFER_BYTES, Offer, OfferError, Role};
-use problem::{refused, response};
 
 /// The media type of offers and answers.
 pub const SDP: &str = "application/sdp";
@@ -93,10 +91,35 @@ impl core::fmt::Debug for Endpoint {
 }
 
 /// An answer that is none.
-type Problem = Box<Response<Bytes>>;
+type Refusal = Box<Response<Bytes>>;
 
-fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Problem {
-    Box::new(response(status, detail, reason))
+fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Refusal {
+    Box::new(Problem { status, detail: detail.to_owned(), reason }.into_response())
+}
+
+/// What the engine refused.
+fn refused(error: &StreamError) -> Refusal {
+    let problem = Problem::refused(error);
+    let reason = error.reason();
+    let mut response = match reason {
+        CloseReason::Unsupported => problem.with_status(StatusCode::NOT_ACCEPTABLE),
+        _ => problem,
+    }
+    .into_response();
+    let headers = response.headers_mut();
+    match reason {
+        // A token before a name and a password.
+        CloseReason::Unauthorized => {
+            let bearer = HeaderValue::from_static("Bearer realm=\"arcly\"");
+            let basic = headers.insert(header::WWW_AUTHENTICATE, bearer);
+            basic.map(|basic| headers.append(header::WWW_AUTHENTICATE, basic));
+        }
+        CloseReason::NotFound | CloseReason::Overloaded | CloseReason::Shutdown => {
+            put(headers, header::RETRY_AFTER, RETRY_AFTER);
+        }
+        _ => {}
+    }
+    Box::new(response)
 }
 
 impl Endpoint {
@@ -123,7 +146,7 @@ impl Endpoint {
         response
     }
 
-    async fn open<B: Body>(&self, visit: Visit, parts: &Parts, body: B) -> Result<Response<Bytes>, Problem> {
+    async fn open<B: Body>(&self, visit: Visit, parts: &Parts, body: B) -> Result<Response<Bytes>, Refusal> {
         expect_type(&parts.headers, SDP)?;
         let body = collect(body, MAX_OFFER_BYTES, "offer").await?;
         let offer = Offer::decode(visit.role, &body).map_err(|error| offer_problem(&error))?;
@@ -142,9 +165,9 @@ impl Endpoint {
         Ok(self.created(&entry, parts.uri.path(), answer))
     }
 
-    async fn publisher(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Problem> {
+    async fn publisher(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Refusal> {
         let request = PublishRequest::new(visit.stream, visit.client, visit.credentials).via(visit.via);
-        let publisher = self.publish.publish(request).await.map_err(|error| Box::new(refused(&error)))?;
+        let publisher = self.publish.publish(request).await.map_err(|error| refused(&error))?;
         let (transport, answer) = self.answer(offer, &visit.reached).await?;
         let session = WhipSession::new(transport, clock::now());
         if !session.can_receive() {
@@ -154,11 +177,11 @@ impl Endpoint {
         Ok((Side::Whip(Box::new(session), publisher), answer))
     }
 
-    async fn viewer(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Problem> {
+    async fn viewer(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Refusal> {
         let request = PlayRequest::new(visit.stream.clone(), visit.client, visit.credentials).via(visit.via);
         let request = request.audio(WEBRTC_AUDIO);
         let subscribed = self.playback.subscribe(request).await;
-        let subscription = subscribed.map_err(|error| Box::new(refused(&error)))?;
+        let subscription = subscribed.map_err(|error| refused(&error))?;
         let (transport, answer) = self.answer(offer, &visit.reached).await?;
         let mut session = WhepSession::new(transport, random());
         // Tracks that are not known yet are chosen from when they come.
@@ -173,7 +196,7 @@ impl Endpoint {
     }
 
     /// Answers an offer, in a task of its own: what goes wrong with it there is this request's alone.
-    async fn answer(&self, offer: Offer, reached: &[IpAddr]) -> Result<(Transport, String), Problem> {
+    async fn answer(&self, offer: Offer, reached: &[IpAddr]) -> Result<(Transport, String), Refusal> {
         let addresses = self.hub.addresses(reached);
         if addresses.is_empty() {
             let detail = "this server knows no address of its own to name; see webrtc.public_addresses";
@@ -210,14 +233,14 @@ impl Endpoint {
 
     /// The session of a path. That of another stream, or of the other protocol, is as little there as any other, and one that
     /// somebody has ended is not either, though its task may still say good-bye.
-    fn session(&self, visit: &Visit, id: &str) -> Result<Arc<Entry>, Problem> {
+    fn session(&self, visit: &Visit, id: &str) -> Result<Arc<Entry>, Refusal> {
         let is_meant = |entry: &Arc<Entry>| {
             entry.role == visit.role && entry.stream == visit.stream && !entry.state.lock().is_deleted
         };
         self.hub.session(id).filter(is_meant).ok_or_else(gone)
     }
 
-    async fn delete(&self, visit: &Visit, id: &str) -> Result<Response<Bytes>, Problem> {
+    async fn delete(&self, visit: &Visit, id: &str) -> Result<Response<Bytes>, Refusal> {
         let entry = self.session(visit, id)?;
         // A place for the command comes first: nobody is to be told that it was deleted by a request that has broken off since. A
         // session that takes no commands any more is over.
@@ -235,7 +258,7 @@ impl Endpoint {
         id: &str,
         headers: &HeaderMap,
         body: B,
-    ) -> Result<Response<Bytes>, Problem> {
+    ) -> Result<Response<Bytes>, Refusal> {
         let entry = self.session(visit, id)?;
         expect_type(headers, FRAGMENT)?;
         let expected =
@@ -249,7 +272,7 @@ impl Endpoint {
         let fragment = collect(body, MAX_FRAGMENT_BYTES, "fragment").await?;
         let fragment = Fragment::decode(&fragment).map_err(|error| {
             let reason = CloseReason::from(error);
-            problem(problem::status_of(reason), &error.to_string(), Some(reason))
+            problem(status_of(reason), &error.to_string(), Some(reason))
         })?;
         if expected.trim() == "*" {
             return restart(&entry, fragment).await;
@@ -259,7 +282,7 @@ impl Endpoint {
 }
 
 /// Candidates of the peer. They are counted, and not needed.
-fn trickle(entry: &Entry, expected: &str, fragment: &Fragment) -> Result<Response<Bytes>, Problem> {
+fn trickle(entry: &Entry, expected: &str, fragment: &Fragment) -> Result<Response<Bytes>, Refusal> {
     let mut state = entry.state.lock();
     let current = tag(&state.fragment);
     if !expected.split(',').any(|one| one.trim() == current) {
@@ -272,11 +295,7 @@ fn trickle(entry: &Entry, expected: &str, fragment: &Fragment) -> Result<Respons
     state.candidates = state.candidates.saturating_add(fragment.candidates);
     if state.candidates > MAX_CANDIDATES {
         let reason = CloseReason::Limit("candidates");
-        return Err(problem(
-            problem::status_of(reason),
-            "these are more candidates than anybody has",
-            Some(reason),
-        ));
+        return Err(problem(status_of(reason), "these are more candidates than anybody has", Some(reason)));
     }
     drop(state);
     let mut response = Response::new(Bytes::new());
@@ -285,7 +304,7 @@ fn trickle(entry: &Entry, expected: &str, fragment: &Fragment) -> Result<Respons
     Ok(response)
 }
 
-async fn restart(entry: &Entry, fragment: Fragment) -> Result<Response<Bytes>, Problem> {
+async fn restart(entry: &Entry, fragment: Fragment) -> Result<Response<Bytes>, Refusal> {
     let credentials = fragment.credentials.ok_or_else(|| {
         let detail =
             "`If-Match: *` is for an ICE restart, which has new credentials (a=ice-ufrag, a=ice-pwd)";
@@ -357,7 +376,7 @@ const fn methods(is_session: bool) -> &'static str {
     if is_session { "OPTIONS, PATCH, DELETE" } else { "OPTIONS, POST" }
 }
 
-fn not_allowed(is_session: bool) -> Problem {
+fn not_allowed(is_session: bool) -> Refusal {
     let detail = if is_session {
         "PATCH sends candidates to a session, DELETE ends it"
     } else {
@@ -368,27 +387,27 @@ fn not_allowed(is_session: bool) -> Problem {
     problem
 }
 
-fn gone() -> Problem {
+fn gone() -> Refusal {
     problem(StatusCode::NOT_FOUND, "there is no such session", Some(CloseReason::NotFound))
 }
 
-fn no_room() -> Problem {
+fn no_room() -> Refusal {
     let detail = "there is no room for another session at the moment";
     let mut problem = problem(StatusCode::SERVICE_UNAVAILABLE, detail, Some(CloseReason::Overloaded));
     put(problem.headers_mut(), header::RETRY_AFTER, RETRY_AFTER);
     problem
 }
 
-fn offer_problem(error: &OfferError) -> Problem {
+fn offer_problem(error: &OfferError) -> Refusal {
     let reason = error.reason();
     let status = match reason {
         CloseReason::Unsupported => StatusCode::UNPROCESSABLE_ENTITY,
-        reason => problem::status_of(reason),
+        reason => status_of(reason),
     };
     problem(status, &error.to_string(), Some(reason))
 }
 
-fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Problem> {
+fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refusal> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(expected)) {
         return Ok(());
@@ -398,7 +417,7 @@ fn expect_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Proble
 }
 
 /// A whole body of at most so many bytes.
-async fn collect<B: Body>(body: B, limit: usize, what: &'static str) -> Result<Bytes, Problem> {
+async fn collect<B: Body>(body: B, limit: usize, what: &'static str) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > limit as u64 {
         return Err(too_long(limit, what));
     }
@@ -424,7 +443,7 @@ async fn collect<B: Body>(body: B, limit: usize, what: &'static str) -> Result<B
     tokio::time::timeout(BODY_TIME, whole).await.map_err(late)?
 }
 
-fn too_long(limit: usize, what: &'static str) -> Problem {
+fn too_long(limit: usize, what: &'static str) -> Refusal {
     let detail = format!("the {what} is longer than {limit} bytes");
     problem(StatusCode::PAYLOAD_TOO_LARGE, &detail, Some(CloseReason::Limit(what)))
 }

@@ -15,7 +15,7 @@ pub(super) fn bad_directives(error: DirectiveError) -> Response<HlsBody> {
 }
 
 pub(super) fn sent_away(reason: CloseReason) -> Refusal {
-    let status = crate::http::problem::status_of(reason);
+    let status = arcly_core::problem::status_of(reason);
     Box::new(problem(status, "this reader was ended; come back later", Some(reason)))
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use arcly_core::problem::Problem;
 use arcly_core::{CloseReason, StreamError};
 use bytes::Bytes;
 use flate2::Compression;
@@ -13,7 +14,6 @@ use super::HlsBody;
 use super::session::ClientKey;
 use crate::dash;
 use crate::hls::{MEDIA_TYPE, Text};
-use crate::http::problem;
 use crate::http::range::ByteRange;
 
 /// Fields of an answer, with room for what a server adds to them.
@@ -178,12 +178,12 @@ fn compress(text: &[u8]) -> Bytes {
 
 /// A problem (RFC 9457).
 pub(super) fn problem(status: StatusCode, detail: &str, reason: Option<CloseReason>) -> Response<HlsBody> {
-    problem::response(status, detail, reason).map(HlsBody::from)
+    Problem { status, detail: detail.to_owned(), reason }.into_response().map(HlsBody::from)
 }
 
 /// What the engine refused.
 pub(super) fn refused(error: &StreamError) -> Response<HlsBody> {
-    problem::refused(error).map(HlsBody::from)
+    Problem::refused(error).into_response().map(HlsBody::from)
 }
 
 #[cfg(test)]
