@@ -6,7 +6,7 @@ const name = page.stream;
 const ui = Object.fromEntries([...document.querySelectorAll("[id]")].map((one) => [one.id, one]));
 const whipUrl = "/" + name + "/whip" + location.search;
 const devices = navigator.mediaDevices;
-const settings = ["size", "rate", "bitrate", "codec", "layers"];
+const settings = ["size", "rate", "bitrate", "codec", "layers", "copies"];
 
 for (const origin of document.querySelectorAll("[data-origin]")) origin.textContent = location.origin;
 
@@ -33,7 +33,7 @@ function show(what, text = "") {
   ui.live.dataset.live = isWanted;
   ui.live.disabled = !media;
   // What is agreed upon with the server stays as it is while it lasts.
-  ui.codec.disabled = ui.layers.disabled = isWanted;
+  ui.codec.disabled = ui.layers.disabled = ui.copies.disabled = isWanted;
   ui.camera.setAttribute("aria-pressed", source === "camera");
   ui.screen.setAttribute("aria-pressed", source === "screen");
   ui.mute.hidden = !media || media.getAudioTracks().length === 0;
@@ -195,6 +195,14 @@ function prefer(transceiver) {
   if (chosen.length && transceiver.setCodecPreferences) transceiver.setCodecPreferences([...chosen, ...of("rtx")]);
 }
 
+// What repeats the sound of the packet before (RED, RFC 2198), as long as the browser can; and what it repeats.
+function redundant() {
+  const { codecs } = RTCRtpSender.getCapabilities("audio");
+  const of = (codec) => codecs.filter((one) => one.mimeType.toLowerCase() === "audio/" + codec);
+  const [red, opus] = [of("red"), of("opus")];
+  return red.length && opus.length && "setCodecPreferences" in RTCRtpTransceiver.prototype ? [...red, ...opus] : [];
+}
+
 // A phone turns its pictures itself: not everybody who plays them would know of this extension of RTP.
 function describe(sdp) {
   const upright = sdp.replace(/^a=extmap:\d+(\/\w+)? urn:3gpp:video-orientation\r\n/gm, "");
@@ -212,6 +220,7 @@ async function publish() {
       const encoding = track.kind === "video" ? { sendEncodings: encodings() } : {};
       const transceiver = mine.pc.addTransceiver(track, { direction: "sendonly", streams: [media], ...encoding });
       if (track.kind === "video") prefer(transceiver);
+      if (track.kind === "audio" && ui.copies.value === "2") transceiver.setCodecPreferences(redundant());
     }
     await mine.open(describe);
   } catch (error) {
@@ -287,6 +296,12 @@ async function change() {
   }
 }
 
+// Whether sound is sent as it was wanted, which its statistics do not say.
+function isTwice() {
+  const sender = session.pc.getSenders().find(({ track }) => track && track.kind === "audio");
+  return Boolean(sender) && sender.getParameters().codecs[0]?.mimeType === "audio/red";
+}
+
 // What slows an encoder down, in words.
 const LIMITS = { none: "nothing", cpu: "this device: it does not encode any faster", bandwidth: "the network: it does not take more", other: "something else" };
 
@@ -303,7 +318,7 @@ function rowsOf(figures) {
     ["Picture", picture.filter(Boolean).join(", ")],
     ...(pictures.layers ? [["Sizes", pictures.layers.map((one) => (one.frameWidth ? one.frameWidth + "×" + one.frameHeight : "none")).join(", ")]] : []),
     ["Bitrate", bits(figures.bps) + " of " + bits(Number(ui.bitrate.value)) + " for the picture"],
-    ["Sound", sounds.codec ? sounds.codec + (level > 0 ? ", " + (20 * Math.log10(level)).toFixed(0) + " dB" : ", silent") : "none"],
+    ["Sound", sounds.codec ? sounds.codec + (isTwice() ? ", twice" : "") + (level > 0 ? ", " + (20 * Math.log10(level)).toFixed(0) + " dB" : ", silent") : "none"],
     ["Round trip", roundTrip === undefined ? "–" : Math.round(roundTrip * 1000) + " ms over " + (path.protocol || "?").toUpperCase()],
     ["Packets lost", ((report.fractionLost || 0) * 100).toFixed(1) + " %; " + (pictures.retransmittedPacketsSent || 0) + " were sent again"],
     ["Held back by", LIMITS[pictures.qualityLimitationReason] || "nothing"],
@@ -350,6 +365,7 @@ function setUp() {
   const why = obstacle();
   if (why) return show("off air", why);
   listCodecs();
+  if (!redundant().length) ui.copies.parentElement.remove();
   recall();
   listDevices();
   ui.camera.disabled = false;

@@ -1,5 +1,5 @@
 // The pages that speak WebRTC, in Chromium; reports how it went as one line of JSON.
-// Arguments: what to do (`play`, `publish`, `tcp`, `lossy`, `simulcast`, `temporal`, `spatial`, `fall-back`), the server's address, the stream's path (of `play`
+// Arguments: what to do (`play`, `publish`, `twice`, `tcp`, `lossy`, `simulcast`, `temporal`, `spatial`, `fall-back`), the server's address, the stream's path (of `play`
 // several, with commas between), seconds to watch, how often to join, the folder of node_modules, Chromium, a PNG to write.
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -50,7 +50,8 @@ const withoutTcp = (sdp) => sdp.replace(/^a=candidate:\S+ \d+ tcp .*\r\n/gim, ""
 // A way to a port of UDP that is worse than the direct one: it carries so many bits per second towards the page, loses one datagram of so
 // many, and takes so long, each way. What would have to wait longer than 300 ms for its turn is lost. `narrow` changes what it carries.
 async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
-  const near = createSocket("udp4");
+  // A way by itself keeps nobody waiting for its end.
+  const near = createSocket("udp4").unref();
   const far = new Map();
   let busy = 0;
   let count = 0;
@@ -65,7 +66,7 @@ async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
     setTimeout(send, ends - now + ms);
   };
   const towards = ({ address, port: from }) => {
-    const socket = createSocket("udp4");
+    const socket = createSocket("udp4").unref();
     return socket.on("message", (datagram) => pass(8 * datagram.length, () => near.send(datagram, from, address)));
   };
   near.on("message", (datagram, from) => {
@@ -77,7 +78,7 @@ async function detour(port, { bps = Infinity, loses = Infinity, ms = 0 }) {
   await once(near, "listening");
   const own = near.address().port;
   // What is on its way still is of no use to anybody.
-  const close = () => [near, ...far.values()].forEach((socket) => socket.removeAllListeners("message").unref());
+  const close = () => [near, ...far.values()].forEach((socket) => socket.removeAllListeners("message"));
   const change = (sdp) => withoutTcp(sdp).replaceAll(" 127.0.0.1 " + port + " ", " 127.0.0.1 " + own + " ");
   const narrow = (to) => { bps = to; };
   return { change, close, narrow };
@@ -377,6 +378,32 @@ const tasks = {
     await page.click("#live");
     report.gone = await untilServer("/api/v1/streams/" + stream, (info) => info === null || info.publisher === null);
     report.stopped = await until(page, () => document.getElementById("state").textContent === "preview" && session === null);
+  },
+
+  // The camera, over a network that loses one datagram of twenty, with sound that is sent twice.
+  async twice() {
+    const start = async (change) => {
+      const page = await open(url("/publish"), change);
+      for (const [id, value] of [["size", "640x360"], ["rate", "15"], ["copies", "2"]]) await page.selectOption("#" + id, value);
+      await page.click("#camera");
+      await until(page, () => document.getElementById("state").textContent === "preview");
+      await page.click("#live");
+      await until(page, () => document.getElementById("state").textContent === "live");
+      return page;
+    };
+    const isGone = (info) => info === null || info.publisher === null;
+    const near = await start();
+    const link = await detour(await near.evaluate(() => Number(session.answer.match(/ udp \d+ 127\.0\.0\.1 (\d+) /i)[1])), { loses: 20, ms: 50 });
+    await near.click("#live");
+    await untilServer("/api/v1/streams/" + stream, isGone);
+    const page = await start(link.change);
+    await untilServer("/api/v1/streams/" + stream, (info) => (report.recovered = info?.publisher?.webrtc?.recovered) > 5);
+    await until(page, () => document.getElementById("statistics").textContent.includes("opus, twice"));
+    report.rows = await page.locator("#statistics").innerText();
+    report.fits = await fits(page);
+    await page.click("#live");
+    await untilServer("/api/v1/streams/" + stream, isGone);
+    link.close();
   },
 
   // Neither the viewer nor the publisher gets to any port of UDP.
