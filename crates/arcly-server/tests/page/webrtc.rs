@@ -186,7 +186,11 @@ fn sound_that_chromium_sends_twice_is_whole_where_one_datagram_of_twenty_is_lost
     let (chromium, modules) = (need!(chromium), need!(node_modules));
     let report = browse(&serve(), "twice", "live/twice", (&chromium, &modules));
     assert!(report["recovered"].as_u64().is_some_and(|packets| packets > 5), "{report:#}");
-    eprintln!("WHIP with sound twice: {} packets were made again; {}", report["recovered"], text(&report, "rows"));
+    eprintln!(
+        "WHIP with sound twice: {} packets were made again; {}",
+        report["recovered"],
+        text(&report, "rows")
+    );
 }
 
 #[test]

@@ -16,8 +16,6 @@ pub struct Medium {
     pub receives: bool,
     /// The formats that are agreed on, the peer's favourite first.
     pub formats: Vec<Format>,
-    /// The part of its packets that the peer has lost, by its last report (RFC 3550 §6.4.1), 0 to 1.
-    pub(super) loss: Option<f32>,
     /// Redundancy that is agreed on for one of them.
     pub redundancy: Option<Redundancy>,
     /// The layers that the peer sends of it (simulcast, RFC 8853), worst first as it names them; empty when it is one.
@@ -51,7 +49,6 @@ pub(super) fn media(answer: &str) -> Vec<Medium> {
             sends: sends && description.port != 0,
             receives: receives && description.port != 0,
             formats: Format::offered(&description).unwrap_or_default(),
-            loss: None,
             redundancy: Redundancy::offered(&description),
             layers: layers(&description),
             description,

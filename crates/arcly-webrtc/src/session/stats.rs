@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use arcly_core::TrackId;
 use arcly_rtp::sdp::MediaDescription;
+use str0m::media::Mid;
 use str0m::stats::{MediaEgressStats, MediaIngressStats, PeerStats};
 
 use super::Medium;
@@ -143,6 +144,8 @@ pub(super) struct Account {
     repair_types: u128,
     /// Bytes that repairs may have.
     allowance: u64,
+    /// The part of each medium's packets that the peer has lost, by its last report (RFC 3550 §6.4.1), 0 to 1.
+    reported: Vec<(Mid, Option<f32>)>,
 }
 
 impl Account {
@@ -150,7 +153,8 @@ impl Account {
     pub(super) fn new(media: &[Medium]) -> Self {
         let types = media.iter().flat_map(|medium| repair_types(&medium.description));
         let repair_types = types.fold(0, |types, payload_type| types | bit(payload_type));
-        Self { repair_types, allowance: FIRST_REPAIRS, ..Self::default() }
+        let reported = media.iter().map(|medium| (medium.mid, None)).collect();
+        Self { repair_types, allowance: FIRST_REPAIRS, reported, ..Self::default() }
     }
 
     fn is_repair(&self, datagram: &[u8]) -> bool {
@@ -206,6 +210,16 @@ impl Account {
         stats.keyframe_requests_received = stats.keyframe_requests_received.saturating_add(requests);
         stats.rtt = stats.rtt.or(source.rtt);
         stats.loss = stats.loss.or(source.loss);
+        if let Some((_, loss)) = self.reported.iter_mut().find(|(mid, _)| *mid == source.mid) {
+            *loss = source.loss.or(*loss);
+        }
+    }
+
+    /// The part of a medium's packets that get lost on their way: by the last report on it, which is exact and some seconds old, or by
+    /// what arrived of all packets in the last second, whichever is more.
+    pub(super) fn loss(&self, medium: Mid) -> Option<f32> {
+        let reported = self.reported.iter().find(|(mid, _)| *mid == medium).and_then(|(_, loss)| *loss);
+        reported.into_iter().chain(self.stats.loss).max_by(f32::total_cmp)
     }
 
     /// The figures of a source of the peer.

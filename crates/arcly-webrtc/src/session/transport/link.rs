@@ -30,13 +30,7 @@ impl Transport {
     pub(super) fn measure(&mut self, event: &str0m::Event) {
         match event {
             str0m::Event::PeerStats(peer) => self.account.peer(peer),
-            str0m::Event::MediaEgressStats(source) => {
-                self.account.egress(source);
-                let medium = self.media.iter_mut().find(|medium| medium.mid == source.mid);
-                if let Some(medium) = medium {
-                    medium.loss = source.loss.or(medium.loss);
-                }
-            }
+            str0m::Event::MediaEgressStats(source) => self.account.egress(source),
             str0m::Event::MediaIngressStats(source) => self.account.ingress(source),
             str0m::Event::EgressBitrateEstimate(BweKind::Twcc { estimate, can_probe, .. }) => {
                 self.account.stats.estimate_bps = can_probe.then(|| estimate.as_u64());
@@ -95,11 +89,9 @@ impl Transport {
         }
     }
 
-    /// The part of a medium's packets that get lost on their way: by the last report on it, which is exact and some seconds old, or by what
-    /// arrived of all packets in the last second, whichever is more.
+    /// The part of a medium's packets that get lost on their way, 0 to 1.
     pub(in crate::session) fn loss(&self, medium: usize) -> Option<f32> {
-        let reported = self.media.get(medium).and_then(|medium| medium.loss);
-        reported.into_iter().chain(self.account.stats.loss).max_by(f32::total_cmp)
+        self.account.loss(self.media.get(medium)?.mid)
     }
 
     /// How long what is waiting of a medium has to wait for its turn on the link, as far as that is known.
