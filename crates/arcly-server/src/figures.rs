@@ -22,11 +22,20 @@ impl Figures {
     }
 
     /// Adds what was counted of a publisher or a reader to what the API shows of it, under the name of its protocol: null when
-    /// nobody there carries that stream any more.
-    pub(crate) fn describe(&self, shown: &mut Value, client: &ClientInfo, key: &StreamKey, publishes: bool) {
-        match client.protocol {
-            "srt" => shown["srt"] = self.srt.of_peer(client.remote, key, publishes),
-            webrtc::PROTOCOL => shown[webrtc::PROTOCOL] = self.webrtc.of_peer(client.remote, key, publishes),
+    /// nobody there carries that stream any more. Readers have a number, publishers have none.
+    pub(crate) fn describe(
+        &self,
+        shown: &mut Value,
+        client: &ClientInfo,
+        key: &StreamKey,
+        reader: Option<u64>,
+    ) {
+        match (client.protocol, reader) {
+            ("srt", _) => shown["srt"] = self.srt.of_peer(client.remote, key, reader.is_none()),
+            (webrtc::PROTOCOL, Some(reader)) => shown[webrtc::PROTOCOL] = self.webrtc.of_reader(reader),
+            (webrtc::PROTOCOL, None) => {
+                shown[webrtc::PROTOCOL] = self.webrtc.of_publisher(client.remote, key);
+            }
             _ => {}
         }
     }

@@ -9,7 +9,7 @@ use arcly_webrtc::config::MAX_ADDRESSES;
 use arcly_webrtc::http::Endpoint;
 use arcly_webrtc::server::{Counters, SessionInfo};
 use arcly_webrtc::session::{LAYER_LABEL, LayerCount, SentLayer, SessionStats};
-use arcly_webrtc::wire::{Protocol, Role};
+use arcly_webrtc::wire::Protocol;
 use arcly_webrtc::{Addresses, IceServer, Server, ServerConfig};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -72,7 +72,8 @@ impl Webrtc {
 pub(crate) struct Figures {
     counters: Counters,
     stats: SessionStats,
-    sessions: HashMap<Peer, Session>,
+    viewers: HashMap<u64, Session>,
+    publishers: HashMap<Peer, Session>,
 }
 
 /// A session, and what the track that it is sent is called.
@@ -82,27 +83,37 @@ struct Session {
     label: Option<Arc<str>>,
 }
 
-/// Where a session's offer came from, what for, and whether it publishes.
-type Peer = (Option<SocketAddr>, StreamKey, bool);
+/// Where a publisher's offer came from, and what for.
+type Peer = (Option<SocketAddr>, StreamKey);
 
 impl Figures {
     /// Those of a server with WebRTC; of another, nothing.
     pub(crate) fn of(server: &crate::Server) -> Self {
         let Some(webrtc) = server.webrtc() else { return Self::default() };
-        let peer = |SessionInfo { client, stream, role, stats, .. }| {
-            let label = label_of(server, &stream, stats.layer);
-            ((client.remote, stream, role == Role::Publisher), Session { stats, label })
-        };
-        Self {
-            counters: webrtc.server.counters(),
-            stats: webrtc.server.stats(),
-            sessions: webrtc.server.sessions().into_iter().map(peer).collect(),
+        let (counters, stats) = (webrtc.server.counters(), webrtc.server.stats());
+        let mut this = Self { counters, stats, ..Self::default() };
+        for SessionInfo { client, stream, reader, stats, .. } in webrtc.server.sessions() {
+            let session = Session { stats, label: label_of(server, &stream, stats.layer) };
+            match reader {
+                Some(reader) => _ = this.viewers.insert(reader, session),
+                None => _ = this.publishers.insert((client.remote, stream), session),
+            }
         }
+        this
     }
 
-    /// What was counted of a session; null when there is none.
-    pub(crate) fn of_peer(&self, remote: Option<SocketAddr>, key: &StreamKey, publishes: bool) -> Value {
-        self.sessions.get(&(remote, key.clone(), publishes)).map_or(Value::Null, describe)
+    /// What was counted of the session of a reader; null when there is none.
+    pub(crate) fn of_reader(&self, reader: u64) -> Value {
+        self.viewers.get(&reader).map_or(Value::Null, describe)
+    }
+
+    /// What was counted of the session of a publisher; null when there is none.
+    pub(crate) fn of_publisher(&self, remote: Option<SocketAddr>, key: &StreamKey) -> Value {
+        self.publishers.get(&(remote, key.clone())).map_or(Value::Null, describe)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &SessionStats> {
+        self.viewers.values().chain(self.publishers.values()).map(|session| &session.stats)
     }
 
     /// Sessions at the moment.
@@ -112,12 +123,12 @@ impl Figures {
 
     /// The longest round trip, in seconds.
     pub(crate) fn longest_rtt(&self) -> f64 {
-        self.sessions.values().filter_map(|session| session.stats.rtt).max().unwrap_or_default().as_secs_f64()
+        self.all().filter_map(|stats| stats.rtt).max().unwrap_or_default().as_secs_f64()
     }
 
     /// The largest part of packets that were lost.
     pub(crate) fn worst_loss(&self) -> f64 {
-        self.sessions.values().filter_map(|session| session.stats.loss).map(f64::from).fold(0.0, f64::max)
+        self.all().filter_map(|stats| stats.loss).map(f64::from).fold(0.0, f64::max)
     }
 
     /// Counters of all sessions there ever were: name, what it is, value.

@@ -5,7 +5,8 @@ mod interop;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use arcly_testkit::ffprobe::{self, Packet};
 use arcly_testkit::framehash::{self, Listing};
@@ -254,10 +255,10 @@ fn a_camera_on_demand() {
         "-",
     ]);
     process::run_ok(&mut command, LIMIT);
-    let end = std::time::Instant::now() + LIMIT;
+    let end = Instant::now() + LIMIT;
     while state() != "idle" {
-        assert!(std::time::Instant::now() < end, "it is still {}", state());
-        std::thread::sleep(Duration::from_millis(50));
+        assert!(Instant::now() < end, "it is still {}", state());
+        thread::sleep(Duration::from_millis(50));
     }
     origin.until_readers("live/x", 0);
 }
@@ -317,12 +318,32 @@ fn gstreamer_publishes() {
 fn rtspsrc(gst: &Path, url: &str, transport: &str, file: &Path) -> Program {
     let words = format!(
         "rtspsrc name=s location={url} protocols={transport} latency=500 buffer-mode=none matroskamux name=m streamable=true ! \
-         filesink location={} \
+         filesink buffer-mode=unbuffered location={} \
          s. ! rtph264depay ! h264parse ! queue ! m. \
          s. ! rtpmp4gdepay ! aacparse ! queue ! m.",
         file.display()
     );
     pipeline(&format!("rtspsrc {transport}"), gst, &words)
+}
+
+/// The packets that are in GStreamer's file once they are enough, or it has ended. Its own end is not waited for: `rtspsrc` hangs or crashes
+/// on its way out now and then (GStreamer 1.22, one in a hundred times), when everything has been written.
+fn written(
+    ffmpeg: &Path,
+    player: &mut Program,
+    output: &Path,
+    is_enough: impl Fn(&[Packet]) -> bool,
+) -> Vec<Packet> {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let has_ended = player.process().try_wait().is_some();
+        let packets = framehash::so_far(ffmpeg, output).packets;
+        if has_ended || is_enough(&packets) {
+            return packets;
+        }
+        assert!(Instant::now() < end, "{} has {} packets", player.name(), packets.len());
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What RTMP brings is played by GStreamer, by FFmpeg over RTMP, and by FFmpeg from another server that pulls it over RTSP: pictures and
@@ -342,10 +363,10 @@ fn rtmp_in_rtsp_out() {
     interop::publish("publisher", &ff5, &file, &scene.rtmp("live/x")).end_ok(LIMIT);
     assert_arrived(&sent, &relayed.listing().packets, 2, "RTMP to RTSP to RTMP");
     for ((transport, output), player) in outputs.iter().zip(&mut players) {
-        // It says good-bye to a server that has gone, and calls that an error.
-        let ended = player.process().wait_for(LIMIT / 3).is_some();
-        assert!(ended, "GStreamer over {transport} goes on");
-        let got = framehash::of_file(&ff5, output).packets;
+        let of = |packets: &[Packet], kind: &str| packets.iter().filter(|packet| packet.kind == kind).count();
+        let got = written(&ff5, player, output, |got| {
+            ["video", "audio"].iter().all(|kind| of(got, kind) + 2 >= of(&sent, kind))
+        });
         assert_arrived_within(ANY_TIME, &sent, &got, 2, transport);
     }
 }
@@ -373,8 +394,8 @@ fn gstreamer_joins_at_the_keyframe_that_is_there() {
     scene.until("live/x", "seen", |stream| stream["frames_in"].as_u64() > Some(there + 100));
     drop(publisher);
     for ((transport, output), player) in outputs.iter().zip(&mut players) {
-        player.end(LIMIT);
-        let got = framehash::of_file(&ff5, output).packets;
+        let is_picture = |packet: &Packet| packet.kind == "video";
+        let got = written(&ff5, player, output, |got| got.iter().any(is_picture));
         let first = got.iter().find(|packet| packet.kind == "video").expect("pictures");
         let place = pictures.iter().position(|packet| packet.hash == first.hash).expect("one of those sent");
         assert!(keys[place] && (1..=there).contains(&(place as u64)), "{transport}: {place} of {there}");

@@ -63,6 +63,18 @@ pub fn of_file(ffmpeg: &Path, input: &Path) -> Listing {
     decode(&process::run_ok(&mut command, Duration::from_secs(60)))
 }
 
+/// The same of a file that somebody still writes: what can be read of it by now.
+///
+/// # Panics
+/// When FFmpeg does not end.
+#[must_use]
+pub fn so_far(ffmpeg: &Path, input: &Path) -> Listing {
+    let mut command = command(ffmpeg, &[], &input.display().to_string(), Path::new("-"));
+    let output = process::run(&mut command, Duration::from_secs(60));
+    let text = if output.status.success() { String::from_utf8_lossy(&output.stdout) } else { "".into() };
+    decode(&text)
+}
+
 /// The listing that [`command`] has written.
 ///
 /// # Panics

@@ -318,7 +318,7 @@ function rowsOf(figures) {
     ["Picture", picture.filter(Boolean).join(", ")],
     ...(pictures.layers ? [["Sizes", pictures.layers.map((one) => (one.frameWidth ? one.frameWidth + "×" + one.frameHeight : "none")).join(", ")]] : []),
     ["Bitrate", bits(figures.bps) + " of " + bits(Number(ui.bitrate.value)) + " for the picture"],
-    ["Sound", sounds.codec ? sounds.codec + (isTwice() ? ", twice" : "") + (level > 0 ? ", " + (20 * Math.log10(level)).toFixed(0) + " dB" : ", silent") : "none"],
+    ["Sound", sounds.codec ? sounds.codec + (isTwice() ? ", twice" : "") + (level > 0 ? ", " + (Math.round(20 * Math.log10(level)) || 0) + " dB" : ", silent") : "none"],
     ["Round trip", roundTrip === undefined ? "–" : Math.round(roundTrip * 1000) + " ms over " + (path.protocol || "?").toUpperCase()],
     ["Packets lost", ((report.fractionLost || 0) * 100).toFixed(1) + " %; " + (pictures.retransmittedPacketsSent || 0) + " were sent again"],
     ["Held back by", LIMITS[pictures.qualityLimitationReason] || "nothing"],

@@ -67,6 +67,6 @@ fn describe(reader: &ReaderState, figures: &Figures) -> Value {
             "milliseconds": skip.time.to_millis(),
         })),
     });
-    figures.describe(&mut shown, &reader.client, &reader.key, false);
+    figures.describe(&mut shown, &reader.client, &reader.key, Some(reader.id));
     shown
 }

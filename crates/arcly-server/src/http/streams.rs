@@ -85,7 +85,7 @@ fn describe_publisher(publisher: &PublisherState, key: &StreamKey, figures: &Fig
         "bytes": publisher.bytes(),
         "frames_dropped": publisher.dropped(),
     });
-    figures.describe(&mut shown, &publisher.client, key, true);
+    figures.describe(&mut shown, &publisher.client, key, None);
     shown
 }
 

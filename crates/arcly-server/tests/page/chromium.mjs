@@ -20,7 +20,8 @@ export async function launch(modules, executablePath, viewport, more = []) {
   });
   const close = async () => {
     await browser.close();
-    rmSync(profile, { recursive: true, force: true });
+    // A process of Chromium that is late may still put something there.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   };
   return { browser, close };
 }

@@ -38,8 +38,9 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use tokio::sync::oneshot;
 
+use crate::config::Addresses;
 use crate::media::Packetizer;
-use crate::server::{Control, Entry, Hub, Side};
+use crate::server::{Control, Entry, Hub, Opening, Side};
 use crate::session::{Transport, WhepSession, WhipSession};
 use crate::wire::{Fragment, MAX_CANDIDATES, MAX_FRAGMENT_BYTES, MAX_OFFER_BYTES, Offer, OfferError, Role};
 
@@ -150,10 +151,8 @@ impl Endpoint {
         expect_type(&parts.headers, SDP)?;
         let body = collect(body, MAX_OFFER_BYTES, "offer").await?;
         let offer = Offer::decode(visit.role, &body).map_err(|error| offer_problem(&error))?;
-        let address = visit.client.remote.map_or(IpAddr::from([127, 0, 0, 1]), |remote| remote.ip());
-        let opening = self.hub.enter(address).ok_or_else(no_room)?;
         let (stream, client) = (visit.stream.clone(), visit.client.clone());
-        let (side, answer) = match visit.role {
+        let (opening, side, answer) = match visit.role {
             Role::Publisher => self.publisher(visit, offer).await?,
             Role::Viewer => self.viewer(visit, offer).await?,
         };
@@ -165,24 +164,39 @@ impl Endpoint {
         Ok(self.created(&entry, parts.uri.path(), answer))
     }
 
-    async fn publisher(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Refusal> {
-        let request = PublishRequest::new(visit.stream, visit.client, visit.credentials).via(visit.via);
-        let publisher = self.publish.publish(request).await.map_err(|error| refused(&error))?;
-        let (transport, answer) = self.answer(offer, &visit.reached).await?;
-        let session = WhipSession::new(transport, clock::now());
-        if !session.can_receive() {
-            let detail = "none of the codecs of the offer is known here: H.264, H.265, VP8, VP9, AV1; Opus, G.722, G.711";
-            return Err(problem(StatusCode::NOT_ACCEPTABLE, detail, Some(CloseReason::Unsupported)));
-        }
-        Ok((Side::Whip(Box::new(session), publisher), answer))
+    /// A place for a session that this address has asked for.
+    fn enter(&self, client: &ClientInfo) -> Result<Opening, Refusal> {
+        let address = client.remote.map_or(IpAddr::from([127, 0, 0, 1]), |remote| remote.ip());
+        self.hub.enter(address).ok_or_else(no_room)
     }
 
-    async fn viewer(&self, visit: Visit, offer: Offer) -> Result<(Side, String), Refusal> {
-        let request = PlayRequest::new(visit.stream.clone(), visit.client, visit.credentials).via(visit.via);
+    async fn publisher(&self, visit: Visit, offer: Offer) -> Result<(Opening, Side, String), Refusal> {
+        let opening = self.enter(&visit.client)?;
+        // Whoever cannot publish takes nobody's place.
+        let addresses = self.addresses(&visit.reached)?;
+        if !offer.has_known_codec() {
+            return Err(no_known_codec());
+        }
+        let request = PublishRequest::new(visit.stream, visit.client, visit.credentials).via(visit.via);
+        let publisher = self.publish.publish(request).await.map_err(|error| refused(&error))?;
+        let (transport, answer) = self.answer(offer, addresses).await?;
+        let session = WhipSession::new(transport, clock::now());
+        if !session.can_receive() {
+            return Err(no_known_codec());
+        }
+        Ok((opening, Side::Whip(Box::new(session), publisher), answer))
+    }
+
+    async fn viewer(&self, visit: Visit, offer: Offer) -> Result<(Opening, Side, String), Refusal> {
+        let request =
+            PlayRequest::new(visit.stream.clone(), visit.client.clone(), visit.credentials).via(visit.via);
         let request = request.audio(WEBRTC_AUDIO);
         let subscribed = self.playback.subscribe(request).await;
         let subscription = subscribed.map_err(|error| refused(&error))?;
-        let (transport, answer) = self.answer(offer, &visit.reached).await?;
+        // Who waits for a stream takes no place of those who are about to connect.
+        let opening = self.enter(&visit.client)?;
+        let addresses = self.addresses(&visit.reached)?;
+        let (transport, answer) = self.answer(offer, addresses).await?;
         let mut session = WhepSession::new(transport, random());
         // Tracks that are not known yet are chosen from when they come.
         session.choose(&subscription.tracks()).map_err(|error| {
@@ -192,16 +206,21 @@ impl Endpoint {
             subscription.stream().request_keyframe();
         }
         let reader = subscription.into_derived(0, || Packetizer::new(visit.stream));
-        Ok((Side::Whep(Box::new(session), Box::new(reader)), answer))
+        Ok((opening, Side::Whep(Box::new(session), Box::new(reader)), answer))
     }
 
-    /// Answers an offer, in a task of its own: what goes wrong with it there is this request's alone.
-    async fn answer(&self, offer: Offer, reached: &[IpAddr]) -> Result<(Transport, String), Refusal> {
+    /// Where a peer that has reached those addresses is to send to.
+    fn addresses(&self, reached: &[IpAddr]) -> Result<Addresses, Refusal> {
         let addresses = self.hub.addresses(reached);
         if addresses.is_empty() {
             let detail = "this server knows no address of its own to name; see webrtc.public_addresses";
             return Err(problem(StatusCode::SERVICE_UNAVAILABLE, detail, Some(CloseReason::Unsupported)));
         }
+        Ok(addresses)
+    }
+
+    /// Answers an offer, in a task of its own: what goes wrong with it there is this request's alone.
+    async fn answer(&self, offer: Offer, addresses: Addresses) -> Result<(Transport, String), Refusal> {
         let (identity, timeouts) = (self.hub.identity().clone(), self.hub.config().timeouts);
         let answer = move || Transport::answer(&identity, addresses, timeouts, offer, clock::now());
         match tokio::spawn(async move { answer() }).await {
@@ -274,7 +293,8 @@ impl Endpoint {
             let reason = CloseReason::from(error);
             problem(status_of(reason), &error.to_string(), Some(reason))
         })?;
-        if expected.trim() == "*" {
+        // The examples of RFC 9725 have it in quotes, as no tag of ours is.
+        if matches!(expected.trim(), "*" | "\"*\"") {
             return restart(&entry, fragment).await;
         }
         trickle(&entry, expected, &fragment)
@@ -299,8 +319,8 @@ fn trickle(entry: &Entry, expected: &str, fragment: &Fragment) -> Result<Respons
     }
     drop(state);
     let mut response = Response::new(Bytes::new());
+    // Without a tag, as nothing has changed (RFC 9725 §4.3.2).
     *response.status_mut() = StatusCode::NO_CONTENT;
-    put(response.headers_mut(), header::ETAG, &current);
     Ok(response)
 }
 
@@ -396,6 +416,12 @@ fn no_room() -> Refusal {
     let mut problem = problem(StatusCode::SERVICE_UNAVAILABLE, detail, Some(CloseReason::Overloaded));
     put(problem.headers_mut(), header::RETRY_AFTER, RETRY_AFTER);
     problem
+}
+
+fn no_known_codec() -> Refusal {
+    let detail =
+        "none of the codecs of the offer is known here: H.264, H.265, VP8, VP9, AV1; Opus, G.722, G.711";
+    problem(StatusCode::NOT_ACCEPTABLE, detail, Some(CloseReason::Unsupported))
 }
 
 fn offer_problem(error: &OfferError) -> Refusal {

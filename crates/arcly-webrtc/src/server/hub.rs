@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::line::Line;
+use super::sources::{Owners, Sources};
 use super::task::Task;
 use crate::config::{Addresses, ServerConfig};
 use crate::session::{Identity, SessionStats};
@@ -70,6 +71,8 @@ pub struct SessionInfo {
     pub stream: StreamKey,
     /// Who the peer is.
     pub client: ClientInfo,
+    /// The number of the reader that a viewer is ([`ReaderState::id`](arcly_core::subscriber::ReaderState::id)).
+    pub reader: Option<u64>,
     /// What was counted of it, as it was a second ago at most.
     pub stats: SessionStats,
 }
@@ -100,6 +103,7 @@ pub(crate) struct Entry {
     pub(crate) role: Role,
     pub(crate) stream: StreamKey,
     pub(crate) client: ClientInfo,
+    reader: Option<u64>,
     pub(super) inbox: mpsc::Sender<Arrival>,
     pub(crate) control: mpsc::Sender<Control>,
     pub(crate) state: Mutex<State>,
@@ -130,7 +134,7 @@ pub(super) struct Ends {
 struct Index {
     by_id: HashMap<String, Arc<Entry>>,
     by_fragment: HashMap<String, Arc<Entry>>,
-    by_source: HashMap<SocketAddr, Arc<Entry>>,
+    by_source: Sources<Entry>,
     /// Those that are being opened.
     opening: usize,
     /// What was counted of those that are over.
@@ -248,6 +252,7 @@ impl Hub {
             role: entry.role,
             stream: entry.stream.clone(),
             client: entry.client.clone(),
+            reader: entry.reader,
             stats: entry.state.lock().stats,
         };
         self.index.lock().by_id.values().map(info).collect()
@@ -315,7 +320,7 @@ impl Hub {
     pub(super) fn register(
         &self,
         (role, stream): (Role, StreamKey),
-        client: ClientInfo,
+        (client, reader): (ClientInfo, Option<u64>),
         fragment: &str,
     ) -> io::Result<(Arc<Entry>, Ends)> {
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -325,7 +330,8 @@ impl Hub {
             State { fragment: fragment.to_owned(), candidates: 0, restarted: None, is_deleted: false, stats };
         let id = session_id()?;
         let state = Mutex::new(state);
-        let entry = Arc::new(Entry { id, role, stream, client, inbox: sender, control: commands, state });
+        let entry =
+            Arc::new(Entry { id, role, stream, client, reader, inbox: sender, control: commands, state });
         let mut index = self.index.lock();
         index.by_id.insert(entry.id.clone(), Arc::clone(&entry));
         index.by_fragment.insert(fragment.to_owned(), Arc::clone(&entry));
@@ -341,10 +347,16 @@ impl Hub {
         index.by_fragment.insert(fragment.to_owned(), Arc::clone(entry));
     }
 
-    /// Datagrams from that address of UDP are that session's. A peer that begins again from where it was takes the address over,
-    /// because it knew the password of the new session.
+    /// Datagrams from that address of UDP are that session's, too.
     pub(super) fn add_source(&self, entry: &Arc<Entry>, source: SocketAddr) {
-        self.index.lock().by_source.insert(source, Arc::clone(entry));
+        self.index.lock().by_source.claim(source, entry);
+    }
+
+    /// They are not any more.
+    pub(super) fn remove_sources(&self, entry: &Entry, sources: impl Iterator<Item = TransportAddress>) {
+        let mut index = self.index.lock();
+        let of_udp = sources.filter(|source| source.protocol == Protocol::Udp);
+        of_udp.for_each(|source| index.by_source.release(source.socket, entry));
     }
 
     /// A session is over.
@@ -355,11 +367,8 @@ impl Hub {
             index.past.add(&entry.state.lock().stats);
         }
         index.by_fragment.remove(&fragment);
-        for source in sources.iter().filter(|source| source.protocol == Protocol::Udp) {
-            if index.by_source.get(&source.socket).is_some_and(|owner| owner.id == entry.id) {
-                index.by_source.remove(&source.socket);
-            }
-        }
+        drop(index);
+        self.remove_sources(entry, sources.iter().copied());
     }
 
     /// The session of that id.
@@ -371,24 +380,25 @@ impl Hub {
     pub(super) fn dispatch(&self, from: SocketAddr, datagram: &[u8]) {
         // A socket on `::` knows IPv4 peers as `::ffff:a.b.c.d`; nobody else does.
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let entry = match Kind::of(datagram) {
-            Some(Kind::Stun) => {
-                BindingRequest::decode(datagram).ok().and_then(|request| self.named(request.local))
+        let entries = match Kind::of(datagram) {
+            Some(Kind::Stun) => BindingRequest::decode(datagram)
+                .ok()
+                .and_then(|request| self.named(request.local))
+                .into_iter()
+                .collect(),
+            Some(kind) => self.index.lock().by_source.of(from, kind == Kind::Dtls && begins_anew(datagram)),
+            None => Owners::new(),
+        };
+        if entries.is_empty() {
+            self.count_foreign();
+        }
+        for entry in entries {
+            let datagram = Bytes::copy_from_slice(datagram);
+            let arrival = Arrival { from: TransportAddress::udp(from), datagram, line: None };
+            if entry.inbox.try_send(arrival).is_err() {
+                self.tally.overrun.fetch_add(1, Ordering::Relaxed);
             }
-            Some(_) => self.index.lock().by_source.get(&from).cloned(),
-            None => None,
-        };
-        let arrival = |from, datagram| Arrival {
-            from: TransportAddress::udp(from),
-            datagram: Bytes::copy_from_slice(datagram),
-            line: None,
-        };
-        let counter = match entry {
-            Some(entry) if entry.inbox.try_send(arrival(from, datagram)).is_ok() => return,
-            Some(_) => &self.tally.overrun,
-            None => &self.tally.foreign,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Runs a session in a task of its own, and says when it is over.
@@ -430,6 +440,11 @@ impl Drop for Report {
         let Self { protocol, remote, reason, .. } = *self;
         self.observer.on_event(&EngineEvent::SessionClosed { protocol, remote, reason });
     }
+}
+
+/// True for a record of a handshake from its beginning, which nothing protects yet (RFC 6347 §4.1: epoch 0).
+fn begins_anew(record: &[u8]) -> bool {
+    record.get(3..5) == Some(&[0, 0])
 }
 
 /// 128 random bits.

@@ -248,7 +248,7 @@ mod tests {
         let (mut stream, from) = listener.accept().await.unwrap();
         let hub = Hub::new(socket, ServerConfig::default()).unwrap();
         let of = (Role::Viewer, StreamKey::new("live", "cam"));
-        let (owner, ends) = hub.register(of, ClientInfo::new("whep", from), "name").unwrap();
+        let (owner, ends) = hub.register(of, (ClientInfo::new("whep", from), None), "name").unwrap();
         let (reader, _) = stream.split();
         let mut incoming = Incoming { hub: &hub, from, datagrams: line::Incoming::new(reader) };
         let began = tokio::time::Instant::now();

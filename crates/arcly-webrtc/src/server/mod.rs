@@ -20,8 +20,8 @@
 //!            └─► anything else    ──► by the address that it came from ─────────┴─► inbox of a session's task
 //! ```
 //!
-//! An address belongs to a session from when a check from there has shown that it knows the session's password; what comes from
-//! elsewhere is dropped here, and has cost a look into a table. A connection belongs to the session that its first check names, once one
+//! An address belongs to a session from when a check from there has shown that it knows the session's password, which takes it from no
+//! other; what comes from elsewhere is dropped here, and has cost a look into a table. A connection belongs to the session that its first check names, once one
 //! of its checks has shown the same; until then it has nothing but its place among the strangers.
 //!
 //! | bound | value |
@@ -35,6 +35,7 @@
 
 mod hub;
 mod line;
+mod sources;
 mod task;
 
 use std::io;
@@ -51,7 +52,7 @@ pub use crate::line::{OUTBOX, STALL};
 use crate::session::SessionStats;
 #[cfg(feature = "client")]
 pub(crate) use hub::own_addresses;
-pub(crate) use hub::{Control, Entry, Hub};
+pub(crate) use hub::{Control, Entry, Hub, Opening};
 pub use hub::{Counters, INBOX, SessionInfo};
 pub(crate) use task::Side;
 

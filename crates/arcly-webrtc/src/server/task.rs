@@ -122,7 +122,11 @@ impl Hub {
     ) -> std::io::Result<Arc<Entry>> {
         let role = if matches!(side, Side::Whip(..)) { Role::Publisher } else { Role::Viewer };
         let fragment = side.transport().fragment().to_owned();
-        let (entry, ends) = self.register((role, stream), client, &fragment)?;
+        let reader = match &side {
+            Side::Whip(..) => None,
+            Side::Whep(_, reader) => Some(reader.subscription().state().id),
+        };
+        let (entry, ends) = self.register((role, stream), (client, reader), &fragment)?;
         let task = Task {
             hub: Arc::clone(self),
             entry: Arc::clone(&entry),
@@ -228,8 +232,11 @@ impl Task {
 
     fn restart(&mut self, credentials: Credentials) -> Result<String, OfferError> {
         let transport = self.side.transport();
+        let before = transport.sources().to_vec();
         let answer = transport.restart(clock::now(), credentials)?;
         let fragment = transport.fragment().to_owned();
+        let gone = before.into_iter().filter(|source| !transport.sources().contains(source));
+        self.hub.remove_sources(&self.entry, gone);
         self.hub.rename(&self.entry, &fragment);
         Ok(answer)
     }

@@ -607,6 +607,12 @@ fn checks_of(client: &mut Rtc, now: Instant, count: usize) -> Vec<(SocketAddr, V
     panic!("the client sends checks from {} addresses", checks.len());
 }
 
+/// The credentials in an answer, or in a fragment of one.
+fn credentials(text: &str) -> IceCreds {
+    let value = |name| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    IceCreds { ufrag: value("a=ice-ufrag:"), pass: value("a=ice-pwd:") }
+}
+
 fn transmitted(transport: &mut Transport) -> usize {
     let mut count = 0;
     loop {

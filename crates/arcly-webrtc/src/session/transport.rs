@@ -63,6 +63,8 @@ pub struct Transport {
     /// The last check that knew the password.
     consent: Option<Instant>,
     sources: Vec<TransportAddress>,
+    /// Where everything but answers to checks goes, and since when.
+    destination: Option<(TransportAddress, Instant)>,
     /// Of those that count no more, how many the agent still remembers.
     forgotten: usize,
     /// What the last packet came in, which may be anybody's.
@@ -144,6 +146,7 @@ impl Transport {
             now,
             consent: None,
             sources: Vec::new(),
+            destination: None,
             forgotten: 0,
             carrier: Protocol::Udp,
             checks: VecDeque::new(),
@@ -172,7 +175,8 @@ impl Transport {
         Ok(red_last(&answer.to_sdp_string(), Some(&theirs)))
     }
 
-    /// Answers an ICE restart by the peer with an answer that has credentials of its own.
+    /// Answers an ICE restart by the peer with an answer that has credentials of its own. Of the addresses of UDP that counted only that
+    /// counts still which media go to.
     ///
     /// # Errors
     /// It cannot be answered.
@@ -186,6 +190,9 @@ impl Transport {
         // Credentials that it had before are no restart, and the agent remembers what it did.
         if self.fragment != before {
             self.forgotten = 0;
+            let current = self.destination.map(|(destination, _)| destination);
+            let stays = |known: &TransportAddress| known.protocol == Protocol::Tcp || Some(*known) == current;
+            self.sources.retain(stays);
         }
         Ok(answer)
     }

@@ -1,6 +1,7 @@
 use core::fmt::Write as _;
 
 use arcly_core::CloseReason;
+use arcly_rtp::payload::Encoding;
 use arcly_rtp::sdp::{Format, MediaDescription, SdpError, SessionDescription};
 
 /// Bytes of an offer: browsers send some ten thousand.
@@ -125,6 +126,7 @@ pub struct Offer {
     role: Role,
     text: String,
     credentials: Credentials,
+    has_known_codec: bool,
 }
 
 impl Offer {
@@ -141,10 +143,10 @@ impl Offer {
             return Err(OfferError::NotText);
         }
         let description: SessionDescription = text.parse()?;
-        check_media(role, &description)?;
+        let has_known_codec = check_media(role, &description)?;
         check_fingerprint(&description)?;
         let credentials = credentials(&description)?;
-        Ok(Self { role, text: rewrite(role, text), credentials })
+        Ok(Self { role, text: rewrite(role, text), credentials, has_known_codec })
     }
 
     /// What its sender wants to be.
@@ -157,6 +159,12 @@ impl Offer {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// False where nothing of it can be answered: no codec of what goes the right way is known here, and there are no data channels.
+    #[must_use]
+    pub const fn has_known_codec(&self) -> bool {
+        self.has_known_codec
     }
 
     /// What checks by the peer are signed with, and what those of this side would be.
@@ -177,7 +185,7 @@ impl Offer {
             };
             _ = write!(text, "{line}\r\n");
         }
-        Self { role: self.role, text, credentials }
+        Self { text, credentials, ..self.clone() }
     }
 }
 
@@ -187,18 +195,20 @@ fn attribute<'a>(description: &'a SessionDescription, name: &str) -> Option<&'a 
     description.attribute(name).or_else(media)
 }
 
-fn check_media(role: Role, description: &SessionDescription) -> Result<(), OfferError> {
+/// Whether some of what goes the right way is in a codec that is known here, or in data channels.
+fn check_media(role: Role, description: &SessionDescription) -> Result<bool, OfferError> {
     if description.media.len() > MAX_OFFER_MEDIA {
         return Err(SdpError::LimitExceeded { what: "sdp_media", limit: MAX_OFFER_MEDIA }.into());
     }
     if description.media.is_empty() {
         return Err(OfferError::Malformed("no media"));
     }
-    let (mut fits, mut channels) = (false, 0_u8);
+    let (mut fits, mut known, mut channels) = (false, false, 0_u8);
     for media in &description.media {
         if is_channels(media) {
             channels = channels.saturating_add(1);
             fits |= media.port != 0;
+            known |= media.port != 0;
             continue;
         }
         if !matches!(media.kind.as_str(), "audio" | "video") {
@@ -206,18 +216,36 @@ fn check_media(role: Role, description: &SessionDescription) -> Result<(), Offer
                 "only audio, video and data channels (m=application, UDP/DTLS/SCTP) are taken here",
             ));
         }
-        Format::offered(media)?;
+        let formats = Format::offered(media)?;
         let direction = direction(description, media);
-        fits |= direction == "sendrecv" || direction == role.direction();
+        let is_ours = direction == "sendrecv" || direction == role.direction();
+        fits |= is_ours;
+        known |= is_ours && formats.iter().any(|format| is_known(&format.encoding));
     }
     if channels > 1 {
         return Err(OfferError::Unsupported("data channels all go in one medium (m=application)"));
     }
     match (fits, role) {
-        (true, _) => Ok(()),
+        (true, _) => Ok(known),
         (false, Role::Publisher) => Err(OfferError::Malformed("nothing that it sends (a=sendonly)")),
         (false, Role::Viewer) => Err(OfferError::Malformed("nothing that it receives (a=recvonly)")),
     }
+}
+
+/// True for what goes over WebRTC here.
+const fn is_known(encoding: &Encoding) -> bool {
+    matches!(
+        encoding,
+        Encoding::H264
+            | Encoding::H265
+            | Encoding::Av1
+            | Encoding::Vp8
+            | Encoding::Vp9
+            | Encoding::Opus
+            | Encoding::G722
+            | Encoding::Pcmu
+            | Encoding::Pcma
+    )
 }
 
 /// True for the medium that data channels go in (RFC 8841 §4).

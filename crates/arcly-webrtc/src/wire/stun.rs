@@ -5,6 +5,7 @@ const BINDING_REQUEST: u16 = 0x0001;
 const MAGIC_COOKIE: u32 = 0x2112_A442;
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
+const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 /// What the CRC of a FINGERPRINT is combined with (RFC 8489 §14.7).
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
@@ -26,6 +27,8 @@ pub struct BindingRequest<'a> {
     pub remote: &'a str,
     /// What the one who asks has chosen at random, for this request alone.
     pub transaction: &'a [u8],
+    /// The one who asks wants media to come to where it asks from (RFC 8445 §7.1.1).
+    pub nominates: bool,
 }
 
 impl<'a> BindingRequest<'a> {
@@ -50,7 +53,7 @@ impl<'a> BindingRequest<'a> {
         if len != r.remaining() || !len.is_multiple_of(4) {
             return Err(malformed("stun length"));
         }
-        let (mut user, mut has_integrity) = (None, false);
+        let (mut user, mut has_integrity, mut nominates) = (None, false, false);
         loop {
             let at = r.position();
             let (kind, len) = (r.u16("stun attribute")?, usize::from(r.u16("stun attribute length")?));
@@ -58,6 +61,7 @@ impl<'a> BindingRequest<'a> {
             r.skip(len.next_multiple_of(4).saturating_sub(len), "stun attribute padding")?;
             match kind {
                 USERNAME if !has_integrity && user.is_none() => user = Some(value),
+                USE_CANDIDATE if !has_integrity => nominates = true,
                 MESSAGE_INTEGRITY => has_integrity = true,
                 FINGERPRINT => {
                     r.finish("stun fingerprint")?;
@@ -70,7 +74,7 @@ impl<'a> BindingRequest<'a> {
         let user = user.filter(|_| has_integrity).and_then(|user| core::str::from_utf8(user).ok());
         let (local, remote) =
             user.and_then(|user| user.split_once(':')).ok_or_else(|| malformed("stun username"))?;
-        Ok(Self { local, remote, transaction })
+        Ok(Self { local, remote, transaction, nominates })
     }
 }
 
@@ -119,7 +123,8 @@ mod tests {
 
     #[test]
     fn rfc5769_2_1_a_request_says_whose_it_is() {
-        let request = BindingRequest { local: "evtj", remote: "h6vY", transaction: &REQUEST[8..20] };
+        let transaction = &REQUEST[8..20];
+        let request = BindingRequest { local: "evtj", remote: "h6vY", transaction, nominates: false };
         assert_eq!(BindingRequest::decode(&REQUEST), Ok(request));
         assert_eq!(transaction_of(&REQUEST), Some(request.transaction));
         assert_eq!(transaction_of(&REQUEST[..19]), None);

@@ -1,5 +1,7 @@
 //! Who counts as the peer, for how long, and how it ends: checks, certificates, restarts and good-byes.
 
+use str0m::ice::{StunMessage, TransId};
+
 use super::*;
 
 #[test]
@@ -123,10 +125,8 @@ fn good_byes_are_heard_on_both_sides() {
     assert!(!pair.client.is_alive() || !pair.client.is_connected());
 }
 
-#[test]
-fn an_ice_restart_goes_on_with_what_was_there() {
-    let mut pair = viewer(&[MediaKind::Video]);
-    pair.connect();
+/// An ICE restart by the client; the credentials of the session from then on.
+fn restart(pair: &mut Pair<WhepSession>) -> IceCreds {
     let before = pair.session.transport().fragment().to_owned();
     let mut api = pair.client.sdp_api();
     api.ice_restart(true);
@@ -136,6 +136,93 @@ fn an_ice_restart_goes_on_with_what_was_there() {
     let answer = pair.session.transport_mut().restart(now, offer.credentials().clone()).unwrap();
     assert_ne!(pair.session.transport().fragment(), before);
     pair.client.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap()).unwrap();
+    credentials(&answer)
+}
+
+/// A check of that priority, which asks for media or does not.
+fn check(client: &mut Rtc, session: &IceCreds, priority: u32, nominates: bool) -> Vec<u8> {
+    let own = client.direct_api().local_ice_credentials();
+    let user = format!("{}:{}", session.ufrag, own.ufrag);
+    let request = StunMessage::binding_request(&user, TransId::new(), true, 1, priority, nominates);
+    let hmac = str0m::crypto::from_feature_flags().sha1_hmac_provider;
+    let mut bytes = vec![0; 256];
+    let len =
+        request.to_bytes(Some(session.pass.as_bytes()), &mut bytes, |key, parts| hmac.sha1_hmac(key, parts));
+    bytes.truncate(len.unwrap());
+    bytes
+}
+
+/// Who knows the password may have media sent elsewhere, and may say so in the name of others: once a second.
+#[test]
+fn w17_media_go_elsewhere_once_a_second_at_the_most() {
+    let mut pair = viewer(&[MediaKind::Video]);
+    pair.connect();
+    let session = restart(&mut pair);
+    let (video, frames) = h264_track();
+    let tracks = TrackSet::new([video]);
+    pair.session.choose(&tracks).unwrap();
+    pair.run(Duration::from_secs(2));
+    let mut frames = packets(&tracks, &frames).into_iter();
+    let place = |n: u16| TransportAddress::udp(SocketAddr::new([203, 0, 113, 9].into(), n));
+    let begin = pair.now;
+    // When which address asks, and where media go then.
+    for (priority, (ms, from, to)) in (2_000_000_000..).zip([
+        (0, 1, 1),
+        (300, 2, 1),
+        (990, 2, 1),
+        (1_010, 2, 2),
+        (1_500, 3, 2),
+        (2_050, 3, 3),
+    ]) {
+        let now = begin + Duration::from_millis(ms);
+        let check = check(&mut pair.client, &session, priority, true);
+        pair.session.handle_datagram(now, place(from), &check);
+        pair.session.send(now, &frames.next().unwrap());
+        let (mut went, mut answered, mut at) = (Vec::new(), 0, now);
+        while at < now + Duration::from_millis(20) {
+            pair.session.handle_timeout(at);
+            loop {
+                match pair.session.poll_output() {
+                    Output::Transmit { to, datagram } => match crate::wire::Kind::of(&datagram) {
+                        Some(crate::wire::Kind::Stun) => answered += 1,
+                        _ => went.push(to),
+                    },
+                    Output::Event(_) => {}
+                    Output::Wait(_) => break,
+                }
+            }
+            at += Duration::from_millis(1);
+        }
+        assert_eq!(answered, usize::from(from == to), "{ms} ms");
+        assert!(!went.is_empty() && went.iter().all(|one| *one == place(to)), "{ms} ms: {went:?}");
+    }
+}
+
+/// Ports of before are nobody's any more, so that a peer may change its network as often as it has to.
+#[test]
+fn an_ice_restart_gives_addresses_back() {
+    let mut pair = viewer(&[MediaKind::Video]);
+    pair.connect();
+    for n in 0..10 {
+        let session = restart(&mut pair);
+        for port in 0..8 {
+            let from = TransportAddress::udp(SocketAddr::new([203, 0, 113, 9].into(), 100 * n + port));
+            let check = check(&mut pair.client, &session, 1, false);
+            let (now, transport) = (pair.now, pair.session.transport_mut());
+            transport.handle_datagram(now, from, &check);
+            assert!(transmitted(transport) > 0, "it is not answered");
+            assert!(transport.sources().contains(&from), "restart {n}, port {port}");
+        }
+        assert!(pair.session.transport().sources().len() <= 9);
+        pair.now += Duration::from_secs(2);
+    }
+}
+
+#[test]
+fn an_ice_restart_goes_on_with_what_was_there() {
+    let mut pair = viewer(&[MediaKind::Video]);
+    pair.connect();
+    restart(&mut pair);
     let (video, frames) = h264_track();
     let tracks = TrackSet::new([video]);
     pair.session.choose(&tracks).unwrap();

@@ -94,12 +94,6 @@ fn check(own: &IceCreds, session: &IceCreds) -> Vec<u8> {
     checks_of(&mut agent, now, 1).remove(0).1
 }
 
-/// The credentials in an answer, or in a fragment of one.
-fn credentials(text: &str) -> IceCreds {
-    let value = |name| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
-    IceCreds { ufrag: value("a=ice-ufrag:"), pass: value("a=ice-pwd:") }
-}
-
 /// The agent remembers each address until a restart, whether the connection from there is closed or not.
 #[test]
 fn connections_that_are_closed_count_until_there_is_an_ice_restart() {

@@ -1,5 +1,7 @@
 //! Checks of ICE: which are for this session, and what an answer to one says of the address that it came from.
 
+use std::time::Duration;
+
 use super::{BINDING_SUCCESS, Event, Output, Part, Transport};
 use crate::wire::{BindingRequest, Kind, TransportAddress, transaction_of};
 
@@ -10,6 +12,8 @@ pub const MAX_SOURCES: usize = 32;
 pub const MAX_FORGOTTEN: usize = 256;
 /// Checks that are remembered, so that nobody can send one of them again from elsewhere: those of some minutes.
 const MAX_CHECKS: usize = 256;
+/// The least between two changes of the address that media go to, once they go somewhere.
+const SWITCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Transport {
     /// A check for this session, or what comes from where one has come from.
@@ -19,7 +23,9 @@ impl Transport {
             return known;
         }
         let is_ours = |request: BindingRequest<'_>| {
-            request.local == self.fragment && !self.is_repeated(from, request.transaction)
+            request.local == self.fragment
+                && !self.is_repeated(from, request.transaction)
+                && !(request.nominates && self.moved_just_now(from))
         };
         let has_room = self.sources.len() < MAX_SOURCES && self.forgotten < MAX_FORGOTTEN;
         (known || has_room) && BindingRequest::decode(datagram).is_ok_and(is_ours)
@@ -36,7 +42,21 @@ impl Transport {
                 return Output::Event(Event::Source(to));
             }
         }
+        // Answers to checks go back to where those came from.
+        if Kind::of(&datagram) != Some(Kind::Stun) && self.destination.is_none_or(|(before, _)| before != to)
+        {
+            self.destination = Some((to, self.now));
+        }
         Output::Transmit { to, datagram }
+    }
+
+    /// True when media are to go to `from` so soon after they have begun to go elsewhere. Who has two good ways asks again; who sends
+    /// checks in the name of others gets little out of it.
+    fn moved_just_now(&self, from: TransportAddress) -> bool {
+        self.connected
+            && self.destination.is_some_and(|(current, since)| {
+                current != from && self.now.saturating_duration_since(since) < SWITCH_INTERVAL
+            })
     }
 
     /// True for a check that has come before, and from elsewhere: somebody on the way has seen it, and wants to be sent media, or
