@@ -13,7 +13,8 @@ use arcly_core::contract::observe::{EngineEvent, Observer};
 use arcly_core::log::Read;
 use arcly_core::via::Via;
 use arcly_core::{
-    ClientInfo, CloseReason, Engine, IngestContext, Phase, PlayRequest, PlaybackRegistry, StreamKey, TrackId,
+    AppSpec, ClientInfo, CloseReason, Engine, IngestContext, Phase, PlayRequest, PlaybackRegistry, StreamKey,
+    Takeover, TrackId,
 };
 use arcly_webrtc::http::{Endpoint, FRAGMENT, SDP, Visit};
 use arcly_webrtc::wire::Role;
@@ -59,7 +60,11 @@ struct House {
 
 impl House {
     fn new(config: ServerConfig) -> Self {
-        let engine = Engine::builder().build();
+        Self::with(config, AppSpec::new("live"))
+    }
+
+    fn with(config: ServerConfig, app: AppSpec) -> Self {
+        let engine = Engine::builder().app(app).build();
         let endings = Arc::new(Endings::default());
         let shutdown = CancellationToken::new();
         let mut context: IngestContext = engine.context(shutdown.clone());
@@ -457,6 +462,57 @@ async fn w01_w13_offers_without_end_find_no_room_and_those_that_are_in_end() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert!(house.endings.0.lock().unwrap().iter().all(|ending| *ending == handshake));
+    house.end().await;
+}
+
+/// Where a new publisher takes over from the one that is there, only one that can be answered does.
+#[tokio::test]
+async fn an_offer_that_cannot_be_answered_throws_nobody_out() {
+    let app = AppSpec::new("live").takeover(Takeover::Replace);
+    let house = House::with(ServerConfig::default(), app);
+    let (_first, _) = Client::connect(&house, Role::Publisher, &[MediaKind::Video]).await;
+    let stream = house.engine.stream(&StreamKey::new("live", "cam")).unwrap();
+    let publisher = || stream.info().publishers.remove(0);
+    let first = publisher();
+    let mut rtc = Rtc::builder().build(Instant::now());
+    let mut api = rtc.sdp_api();
+    api.add_media(MediaKind::Video, Direction::SendOnly, None, None, None);
+    let offer = api.apply().unwrap().0.to_sdp_string();
+    let unknown = |line: &str| match line.split_once(' ') {
+        Some((start, _)) if line.starts_with("a=rtpmap:") => format!("{start} theora/90000\r\n"),
+        _ => format!("{line}\r\n"),
+    };
+    let refused = house.post(Role::Publisher, offer.lines().map(unknown).collect::<String>()).await;
+    assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE);
+    assert!(Arc::ptr_eq(&first, &publisher()), "the first is still there");
+    assert_eq!(house.post(Role::Publisher, offer).await.status(), StatusCode::CREATED);
+    assert!(!Arc::ptr_eq(&first, &publisher()));
+    house.end().await;
+}
+
+/// Who waits for a stream has cost nothing yet, and keeps nobody out: not who is to publish it, for one.
+#[tokio::test]
+async fn viewers_that_wait_take_no_place_of_those_that_connect() {
+    let mut config = ServerConfig::default();
+    (config.max_pending, config.max_pending_per_address) = (2, 2);
+    let app = AppSpec::new("live").wait_for_stream(LIMIT);
+    let house = House::with(config, app);
+    let viewer = async || {
+        let mut rtc = Rtc::builder().build(Instant::now());
+        let mut api = rtc.sdp_api();
+        api.add_media(MediaKind::Audio, Direction::RecvOnly, None, None, None);
+        let offer = api.apply().unwrap().0.to_sdp_string();
+        house.post(Role::Viewer, offer).await.status()
+    };
+    let publish = async {
+        let cam = StreamKey::new("live", "cam");
+        while house.engine.stream(&cam).is_none_or(|stream| stream.info().waiting < 2) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Client::connect(&house, Role::Publisher, &[MediaKind::Audio]).await.1.status()
+    };
+    let (published, ..) = tokio::join!(publish, viewer(), viewer());
+    assert_eq!(published, StatusCode::CREATED);
     house.end().await;
 }
 
