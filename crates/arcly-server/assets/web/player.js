@@ -159,12 +159,14 @@ const GOOD_MS = 20000;
 // reports that would be answered), and shows a picture before what was lost of it can have come again.
 function repairs(session) {
   let lostAt = -Infinity, badAt = -Infinity, target = null;
-  return (now, asked, roundTrip = 0) => {
+  return (now, asked, roundTrip) => {
     if (session.growth("asked", asked).by > 0) {
       if (now - lostAt < BAD_MS) badAt = now;
       lostAt = now;
     }
-    const wait = Math.min(REPAIR_MS.most, REPAIR_TRIPS * 1000 * roundTrip + REPAIR_MS.margin);
+    // Checks of the connection measure it, now and then: until then nobody knows how long to wait.
+    if (target === null && !roundTrip) return;
+    const wait = Math.min(REPAIR_MS.most, REPAIR_TRIPS * 1000 * (roundTrip || 0) + REPAIR_MS.margin);
     const wanted = now - badAt < GOOD_MS ? Math.max(target || 0, Math.ceil(wait / REPAIR_MS.step) * REPAIR_MS.step) : null;
     if (wanted === target) return;
     target = wanted;
