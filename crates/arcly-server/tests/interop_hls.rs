@@ -369,8 +369,20 @@ fn breaks_in_mpeg_ts_are_date_ranges_in_playlists() {
     // The body is longer than what comes of it, so that the stream goes on.
     let length = pieces.iter().map(BytesMut::len).sum::<usize>() + 188;
     write!(socket, "POST /live/x.ts HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").expect("sent");
+    // Muxing begins with what is kept by then, which is the last second: more than the first one is sent once that is muxed.
     let (first, rest) = pieces.split_at(15);
-    first.iter().for_each(|piece| socket.write_all(piece).expect("sent"));
+    let (begins, goes_on) = first.split_at(5);
+    begins.iter().for_each(|piece| socket.write_all(piece).expect("sent"));
+    let end = Instant::now() + LIMIT;
+    while http::get(scene.addr("http"), "/metrics", LIMIT)
+        .expect("an answer")
+        .text()
+        .contains("arcly_hls_bytes 0\n")
+    {
+        assert!(Instant::now() < end, "nothing is muxed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    goes_on.iter().for_each(|piece| socket.write_all(piece).expect("sent"));
     let mut client = Client::open(&scene, "live/x");
     let mut text = client.get("video0.m3u8").text();
     // Nothing is sent faster than it is cut.
