@@ -42,15 +42,19 @@ fn quiet(program: &Path) -> Command {
     command
 }
 
-/// Publishes four seconds of the source at twice their speed, and ends the stream.
+/// Publishes four seconds of the source at twice their speed once the first frame is read, and ends the stream.
 async fn publish(engine: &Arc<Engine>) {
     let source = Source::h264_aac();
     let mut publisher = engine.publish(PublishRequest::internal(key(), "test")).await.unwrap();
     publisher.set_tracks(source.tracks()).unwrap();
-    // Time for the other side to start.
+    let mut frames = source.seconds(4).into_iter();
+    publisher.publish(frames.next().unwrap()).unwrap();
+    let readers = || engine.stream(&key()).map(|stream| stream.readers()).unwrap_or_default();
+    until("somebody who reads", || readers().iter().any(|reader| reader.stats().items > 0)).await;
+    // Time for the program behind it to start.
     tokio::time::sleep(Duration::from_millis(700)).await;
     let began = tokio::time::Instant::now();
-    for frame in source.seconds(4) {
+    for frame in frames {
         tokio::time::sleep_until(began + (frame.dts - arcly_core::Timestamp::ZERO).to_duration() / 2).await;
         publisher.publish(frame).unwrap();
     }

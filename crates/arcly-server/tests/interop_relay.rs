@@ -70,7 +70,7 @@ fn push_to_nginx() {
     nginx.expect_log("play: name='copy'", LIMIT);
     scene.relay("live/x", &upstream);
     scene.until_readers("live/x", 1);
-    let file = clips::H264_AAC.file(&ff5);
+    let file = clips::ONE_GOP.file(&ff5);
     publish("publisher", &ff5, &file, &scene.rtmp("live/x")).end_ok(LIMIT);
     assert_received(&framehash::of_file(&ff5, &file), &player.listing(), "through nginx");
 }
@@ -79,7 +79,7 @@ fn push_to_nginx() {
 fn push_to_ffmpeg() {
     let (ff5, ff9) = (need!(ffmpeg), need!(ffmpeg9));
     let scene = Scene::start("relay_push_ffmpeg");
-    let file = clips::H264_AAC.file(&ff5);
+    let file = clips::ONE_GOP.file(&ff5);
     let mut listeners = Vec::new();
     for (name, ffmpeg) in [("ffmpeg5", &ff5), ("ffmpeg9", &ff9)] {
         let addr = free_address();
@@ -144,7 +144,7 @@ fn from_arcly_to_arcly_to_arcly() {
     });
     origin.until_readers("live/x", 1);
     middle.until_readers("live/x", 2);
-    let file = clips::H264_AAC.file(&ff5);
+    let file = clips::ONE_GOP.file(&ff5);
     publish("publisher", &ff5, &file, &origin.rtmp("live/x")).end_ok(LIMIT);
     for player in players {
         let name = player.program.name().to_owned();

@@ -174,7 +174,7 @@ const SECURE: &[(&str, &str)] = &[("ARCLY_RTSP__TLS_LISTEN", "127.0.0.1:0")];
 #[test]
 fn rtsps_from_server_to_server() {
     let ff5 = need!(ffmpeg);
-    let file = clips::H264_AAC.file(&ff5);
+    let file = clips::ONE_GOP.file(&ff5);
     let sent = framehash::of_file(&ff5, &file).packets;
     let (cert, config) = interop::certificate("origin");
     let origin = Scene::start_with("rtsps_origin", &config, SECURE);
@@ -351,7 +351,7 @@ fn written(
 #[test]
 fn rtmp_in_rtsp_out() {
     let (ff5, gst) = (need!(ffmpeg), need!(gst_rtsp));
-    let file = clips::H264_AAC.file(&ff5);
+    let file = clips::ONE_GOP.file(&ff5);
     let sent = framehash::of_file(&ff5, &file).packets;
     let (scene, edge) = (Scene::start("rtsp_gst_plays"), Scene::start("rtsp_gst_plays_edge"));
     let url = rtsp(scene.addr("rtsp"), "live/x");

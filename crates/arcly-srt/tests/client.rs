@@ -45,13 +45,28 @@ fn cam() -> StreamKey {
     StreamKey::new("live", "cam")
 }
 
-/// Publishes all of it, faster than it plays.
-async fn publish(engine: &Engine) {
+/// Publishes all of it, faster than it plays, once the beginning has been read of each of these.
+async fn publish(engine: &Engine, ways: &[&Engine]) {
     let mut publisher = engine.publish(PublishRequest::internal(cam(), "test")).await.expect("free");
     publisher.set_tracks(contribution::tracks()).expect("tracks");
-    for frame in contribution::seconds(3) {
+    for (at, frame) in contribution::seconds(3).into_iter().enumerate() {
+        if at == BEGINNING {
+            tokio::time::timeout(LIMIT, has_been_read(ways)).await.expect("somebody who reads");
+        }
         publisher.publish(frame).expect("a frame");
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Frames before the second keyframe, at which who comes later would begin.
+const BEGINNING: usize = 40;
+
+async fn has_been_read(ways: &[&Engine]) {
+    for engine in ways {
+        let readers = || engine.stream(&cam()).map(|stream| stream.readers()).unwrap_or_default();
+        while readers().iter().all(|reader| reader.stats().items == 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
@@ -111,6 +126,7 @@ async fn every_track_is_kept_through_a_pull_and_a_push() {
             client.push(subscription, &CancellationToken::new()).await
         }
     });
+    let way = Arc::clone(&middle);
     let pulling = tokio::spawn(async move {
         let client = Client::new(format!("srt://{from}?streamid=read:live/cam&latency=400")).expect("a URL");
         client.pull(middle, cam(), CancellationToken::new()).await
@@ -121,7 +137,7 @@ async fn every_track_is_kept_through_a_pull_and_a_push() {
         }
     };
     tokio::time::timeout(LIMIT, connected).await.expect("somebody waits");
-    publish(&origin).await;
+    publish(&origin, &[&origin, &way]).await;
     pulling.await.expect("no panic").expect("the stream was pulled to its end");
     pushing.await.expect("no panic").expect("the stream was pushed to its end");
     assert_whole(&received.await.expect("no panic"));
@@ -157,7 +173,7 @@ async fn clients_wait_call_and_meet() {
                 Client::new(to).expect("a URL").push(subscription, &CancellationToken::new()).await
             }
         });
-        publish(&source).await;
+        publish(&source, &[&source]).await;
         pushing.await.expect("no panic").unwrap_or_else(|error| panic!("{from} to {to}: {error}"));
         let got = received.await.expect("no panic");
         assert!(
@@ -242,7 +258,7 @@ async fn clients_call_groups() {
             }
         };
         tokio::time::timeout(LIMIT, waits).await.expect("somebody waits");
-        publish(&source).await;
+        publish(&source, &[&source, &middle]).await;
         pushing.await.expect("no panic").unwrap_or_else(|error| panic!("{kind:?} push: {error}"));
         pulling.await.expect("no panic").unwrap_or_else(|error| panic!("{kind:?} pull: {error}"));
         assert_whole(&received.await.expect("no panic"));

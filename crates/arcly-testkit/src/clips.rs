@@ -36,6 +36,12 @@ macro_rules! clip {
 
 /// H.264 High with B-frames, and AAC stereo. A keyframe each 1.5 s.
 pub const H264_AAC: Clip = clip!("h264_aac", 4, ["x264", "-c:a", "aac", "-b:a", "64k", "-ac", "2"]);
+/// The same with a single keyframe: who comes late gets all of it.
+pub const ONE_GOP: Clip = clip!(
+    "h264_aac_one_gop",
+    4,
+    ["x264", "-g", "999", "-sc_threshold", "0", "-c:a", "aac", "-b:a", "64k", "-ac", "2"]
+);
 /// The same at 12 s, for readers that come and go.
 pub const LONG: Clip = clip!("h264_aac_long", 12, ["x264", "-c:a", "aac", "-b:a", "64k", "-ac", "2"]);
 /// H.264 and MP3 at 44.1 kHz, whose frames last 26.12 ms.

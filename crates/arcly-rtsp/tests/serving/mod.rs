@@ -147,7 +147,7 @@ impl Serving {
         self.publish_frames_as(key(), tracks, frames)
     }
 
-    /// The same, from when somebody reads it: before that there is the first frame alone.
+    /// The same, from when somebody has read of it: before that there is the first frame alone.
     pub(crate) fn publish_to_a_reader(&self, tracks: TrackSet, frames: Vec<MediaFrame>) -> JoinHandle<()> {
         let engine = Arc::clone(&self.engine);
         tokio::spawn(async move {
@@ -158,7 +158,8 @@ impl Serving {
             let start = first.dts;
             publisher.publish(first).unwrap();
             let read = async {
-                while engine.stream(&key()).is_none_or(|stream| stream.readers().is_empty()) {
+                let readers = || engine.stream(&key()).map(|stream| stream.readers()).unwrap_or_default();
+                while readers().iter().all(|reader| reader.stats().items == 0) {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
