@@ -67,5 +67,14 @@ const report = await page.evaluate(async (publish) => {
   }
 }, publish === "publish");
 await browser.close();
-rmSync(profile, { recursive: true, force: true });
 console.log(JSON.stringify(report));
+// A process of Chromium that is late may still put something there.
+for (let left = 50; ; left -= 1) {
+  try {
+    rmSync(profile, { recursive: true, force: true });
+    break;
+  } catch (error) {
+    if (left === 0) throw error;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}

@@ -20,8 +20,16 @@ export async function launch(modules, executablePath, viewport, more = []) {
   });
   const close = async () => {
     await browser.close();
-    // A process of Chromium that is late may still put something there.
-    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    // A process of Chromium that is late may still put something there; Node's own retries do not look again at what is there.
+    for (let left = 50; ; left -= 1) {
+      try {
+        rmSync(profile, { recursive: true, force: true });
+        break;
+      } catch (error) {
+        if (left === 0) throw error;
+        await new Promise((done) => setTimeout(done, 100));
+      }
+    }
   };
   return { browser, close };
 }

@@ -320,9 +320,9 @@ const tasks = {
     report.restarted = await goesOn(page, 50);
     // Whoever leaves says so.
     const isReader = ({ path, protocol }) => path === stream && protocol === "webrtc";
-    report.came = await untilServer("/api/v1/readers", ({ items }) => items.some(isReader));
+    report.came = await untilServer("/api/v1/readers", (readers) => readers?.items.some(isReader));
     await page.goto(server + "/");
-    report.left = await untilServer("/api/v1/readers", ({ items }) => !items.some(isReader));
+    report.left = await untilServer("/api/v1/readers", (readers) => readers && !readers.items.some(isReader));
     [page] = await join("live/demo");
     await page.click("#sound");
     report.demo = await goesOn(page, 50);
