@@ -1,22 +1,10 @@
 // Chromium publishes its fake camera and microphone by WHIP, and plays by WHEP: node browser.mjs SERVER MODULES CHROMIUM [publish].
 // Prints a line of JSON once pictures of what is played have been decoded, and sound has arrived.
-import { createRequire } from "node:module";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { launch } from "../../arcly-testkit/assets/chromium.mjs";
 
 const [server, modules, executablePath, publish] = process.argv.slice(2);
-const { chromium } = createRequire(join(modules, "x.js"))("playwright-core");
-const profile = mkdtempSync(join(tmpdir(), "arcly-webrtc-"));
-const browser = await chromium.launchPersistentContext(profile, {
-  executablePath,
-  headless: true,
-  args: [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-  ],
-});
+const devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const { browser, close } = await launch(modules, executablePath, undefined, devices);
 const page = await browser.newPage();
 await page.goto(server);
 const report = await page.evaluate(async (publish) => {
@@ -66,15 +54,5 @@ const report = await page.evaluate(async (publish) => {
     await sleep(100);
   }
 }, publish === "publish");
-await browser.close();
 console.log(JSON.stringify(report));
-// A process of Chromium that is late may still put something there.
-for (let left = 50; ; left -= 1) {
-  try {
-    rmSync(profile, { recursive: true, force: true });
-    break;
-  } catch (error) {
-    if (left === 0) throw error;
-    await new Promise((done) => setTimeout(done, 100));
-  }
-}
+await close();

@@ -1,6 +1,6 @@
 // Data channels in Chromium: what a stream has of data is read by WHEP, and what a page says is published by WHIP and read back.
 // Arguments: the server's address, the stream with KLV, the stream to publish, messages to wait for, the folder of node_modules, Chromium.
-import { launch } from "./chromium.mjs";
+import { launch } from "../../../arcly-testkit/assets/chromium.mjs";
 
 const [server, stream, own, count, modules, executablePath] = process.argv.slice(2);
 const { browser, close } = await launch(modules, executablePath, { width: 600, height: 400 });

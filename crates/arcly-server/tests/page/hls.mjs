@@ -3,7 +3,7 @@
 // Arguments: the server's address, the stream's path, the player (`hls`: the server's own page; `shaka`; for DASH `dashjs`,
 // `shaka-dash`), seconds to play, or `width=640` for until pictures of that width have been played for two seconds; the folder
 // of node_modules, Chromium, and the folder of node_modules that has the players.
-import { launch } from "./chromium.mjs";
+import { launch } from "../../../arcly-testkit/assets/chromium.mjs";
 import { join } from "node:path";
 
 const [server, stream, player, seconds, modules, executablePath, players] = process.argv.slice(2);

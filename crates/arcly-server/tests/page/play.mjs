@@ -1,6 +1,6 @@
 // Opens the list of streams and the player in Chromium, and reports what plays as one line of JSON.
 // Arguments: the server's address, the folder of node_modules, Chromium, a PNG to write.
-import { launch } from "./chromium.mjs";
+import { launch } from "../../../arcly-testkit/assets/chromium.mjs";
 
 const [server, modules, executablePath, screenshot] = process.argv.slice(2);
 const { browser, close } = await launch(modules, executablePath, { width: 1000, height: 900 });

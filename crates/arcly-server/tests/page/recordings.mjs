@@ -1,6 +1,6 @@
 // Opens a stream's page in Chromium, plays its oldest recording and goes back to live; reports how it went as one line of JSON.
 // Arguments: the server's address, the folder of node_modules, Chromium, a PNG to write.
-import { launch } from "./chromium.mjs";
+import { launch } from "../../../arcly-testkit/assets/chromium.mjs";
 
 const [server, modules, executablePath, screenshot] = process.argv.slice(2);
 const { browser, close } = await launch(modules, executablePath, { width: 1000, height: 1100 });

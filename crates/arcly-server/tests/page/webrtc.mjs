@@ -4,7 +4,7 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
-import { launch } from "./chromium.mjs";
+import { launch } from "../../../arcly-testkit/assets/chromium.mjs";
 
 const [task, server, streams, seconds, joins, modules, executablePath, screenshot] = process.argv.slice(2);
 const [stream] = streams.split(",");

@@ -1,4 +1,4 @@
-// Chromium with a profile of its own, as every script here runs it.
+// Chromium with a profile of its own, as every script of the tests runs it.
 import { createRequire } from "node:module";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
